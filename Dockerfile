@@ -53,7 +53,9 @@ FROM scratch
 COPY --from=thin / /
 # Not all engines keep the owners of what they copy.
 COPY --from=thin --chown=10001:10001 /var/lib/heliograph /var/lib/heliograph
+# Where the authorities are that it trusts was said by the package openssl.
 ENV PATH=/opt/heliograph/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt SSL_CERT_DIR=/etc/ssl/certs \
     APP_ENV=production DATA_DIRECTORY=/var/lib/heliograph LOG_FORMAT=json PYTHONDONTWRITEBYTECODE=1
 USER heliograph
 WORKDIR /var/lib/heliograph

@@ -11,17 +11,20 @@ from collections.abc import Callable
 from bench import (
     attacks,
     configuration,
+    dashboard,
     history,
     http_ingest,
     live,
     memory,
     messages,
     mqtt_ingest,
+    packed,
     peers,
     query,
     rules,
     targets,
     transfers,
+    workers,
 )
 from bench.result import Result, show
 from bench.scale import FULL, QUICK, Scale
@@ -94,10 +97,13 @@ def catalogue() -> dict[str, Benchmark]:
     add("live-fan-out-4", live.fan_out, 4)
     found["live-idle-viewer"] = live.idle_viewers
     found["live-stalled-p99"] = live.stalled_viewers
+    found |= dashboard.kinds()
     for engine in ENGINES:
         for kind, of_engine in targets.KINDS.items():
             found[targets.name(kind, engine)] = of_engine(engine)
+    found |= packed.kinds()
     found |= rules.kinds()
+    found |= workers.kinds()
     found |= attacks.kinds()
     for engine in ENGINES:
         add(f"peer-script-{engine}", peers.script, engine)
@@ -158,7 +164,7 @@ def main() -> int:
     options = parser().parse_args()
     # As Ctrl-C does: the servers started here end with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    benchmarks, missing = catalogue(), peers.missing() | rules.missing()
+    benchmarks, missing = catalogue(), peers.missing() | rules.missing() | dashboard.missing()
     if options.list:
         for name in benchmarks:
             print(f"{name} ({missing[name]})" if name in missing else name)

@@ -59,6 +59,8 @@ class Database:
     def times(self) -> tuple[int, int]:
         """Return the oldest and the newest timestamp of a measurement, in microseconds."""
         oldest, newest = self._row("SELECT min(timestamp), max(timestamp) FROM measurement")
+        if self.profile.packed:
+            (oldest,) = self._row("SELECT min(first) FROM chunk")
         return int(oldest), int(newest)
 
     def text(self, query: str) -> str:

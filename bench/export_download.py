@@ -12,7 +12,7 @@ READ_SIZE = 1 << 18
 PATIENCE = 60.0
 
 
-def download(port: int, path: str, key: str) -> tuple[int, int]:
+def download(port: int, path: str, headers: dict[str, str]) -> tuple[int, int]:
     """Return the lines and the bytes of a whole answer.
 
     Raises:
@@ -20,7 +20,7 @@ def download(port: int, path: str, key: str) -> tuple[int, int]:
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
-        connection.request("GET", path, headers={"X-API-Key": key})
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         if answer.status != http.client.OK:
             raise LoadError(f"{path} was answered {answer.status}: {answer.read(400)!r}")
@@ -44,7 +44,9 @@ def main() -> None:
     seconds = 0.0
     started = time.perf_counter()
     while not counted or seconds < specification["shortest"]:
-        lines, size = download(specification["port"], specification["path"], specification["key"])
+        lines, size = download(
+            specification["port"], specification["path"], specification["headers"]
+        )
         counted.append(lines)
         total += size
         seconds = time.perf_counter() - started

@@ -37,6 +37,8 @@ def answer_size(data: bytes) -> int | None:
     if head.startswith(b"http/1.1 204"):
         return end + 4
     at = head.find(b"content-length:")
+    if b"transfer-encoding: chunked" in head:
+        return len(data) if data.endswith(b"\r\n0\r\n\r\n") else None
     if at < 0:
         raise LoadError(f"an answer without a length: {data[:200]!r}")
     return end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0])

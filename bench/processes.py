@@ -93,6 +93,11 @@ class Measured:
         """Return the CPU time of the process and its children, those that ended included."""
         return cpu_seconds(self._process.pid)
 
+    def cpu_seconds_of_children(self) -> dict[int, float]:
+        """Return the CPU time of each of the process's children that runs, by its number."""
+        _, *children = _tree(self._process.pid)
+        return {child: cpu_seconds(child) for child in children}
+
     def written_bytes(self) -> int:
         """Return the bytes that the process and its children have handed to the system to write.
 

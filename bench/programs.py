@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.bare_store import COLUMNS
+from bench.packed_rows import readings_of
 from bench.processes import Measured, free_port
-from bench.requests import DATABASE, WRITE, line
+from bench.requests import DATABASE, WRITE, device_id, line
 from bench.starting_line import LoadError
 from bench.stored_rows import StoredRows
 
@@ -149,6 +150,11 @@ class Influxdb:
 def lines(rows: StoredRows) -> Iterator[str]:
     """Yield the profile's rows as the line protocol has them."""
     sensors = rows.profile.sensors
+    if rows.profile.packed:
+        for time, _, values in readings_of(rows.profile, rows.start):
+            fields = ",".join([f"{name}={number}" for name, number in values.items()])
+            yield f"reading,device_id={device_id(1)} {fields} {time // 1_000}"
+        return
     for index in range(rows.profile.rows):
         millisecond = (rows.start + index * rows.profile.step) // 1_000
         yield line(index % sensors + 1, millisecond, 15 + index * 7919 % 200 / 10)

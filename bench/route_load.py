@@ -19,13 +19,12 @@ import uvloop
 from bench.http_load import answer_size
 from bench.packets import device_key, identifier
 from bench.requests import device_id
-from bench.routes import LOG_IN, PASSWORD, SIGN_UP, USER, Call, Walk, cycle
+from bench.routes import LOG_IN, PASSWORD, SIGN_UP, USERS, Call, Walk, cycle
 from bench.starting_line import LoadError, awaited_end, report, wait_for_go
 
 PATIENCE = 60.0
 DAY = 86_400
 CONFLICT = b"HTTP/1.1 409 "
-TOO_MANY = b"HTTP/1.1 429 "
 LOG_IN_SECONDS = 0.5
 # After so many log-ins somebody signs up.
 LOG_INS_A_SIGN_UP = 5
@@ -83,9 +82,10 @@ class RouteLoad:
     async def run(self) -> None:
         """Warm up, wait for the start, go on until told to end, and report."""
         opener = await self._open()
-        account = Call("POST", "/users", {"username": USER, "password": PASSWORD}, 201)
-        self._templates[id(account)] = account.templates()
-        await self._walk(opener, (account,))
+        for user in USERS:
+            account = Call("POST", "/users", {"username": user, "password": PASSWORD}, 201)
+            self._templates[id(account)] = account.templates()
+            await self._walk(opener, (account,))
         loop = asyncio.get_running_loop()
         tasks = [
             loop.create_task(self._go_round(await self._open(), number))
@@ -145,10 +145,6 @@ class RouteLoad:
             started = time.perf_counter()
             try:
                 answer = await client.ask(request)
-                while walk is LOG_IN and answer.startswith(TOO_MANY):
-                    # Log-ins wait in turn while the loop is busy: come again, as told. It counts.
-                    await asyncio.sleep(1)
-                    answer = await client.ask(request)
             except TimeoutError as error:
                 raise LoadError(f"{call.route} was not answered in time") from error
             spent = client.answered_at - started
@@ -173,7 +169,7 @@ class RouteLoad:
             "device": device_id(number),
             "key": device_key(number),
             "network": self._given["network"],
-            "user": USER,
+            "user": USERS[self._words % len(USERS)],
             "tomorrow": self._tomorrow,
             "unique": f"bench-word-{self._words}",
         }

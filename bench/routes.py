@@ -61,6 +61,7 @@ READS = reading(
     "/metrics",
     "/networks",
     "/networks/$network",
+    "/networks/$network/boards",
     "/networks/$network/sensors?limit=100",
     "/networks/$network/members",
     "/networks/$network/latest?limit=100",
@@ -75,6 +76,7 @@ READS = reading(
     "/sensors/$sensor/aggregates?bucket=1h&attribute=temperature",
     "/sensors/$sensor/logs/aggregates",
     "/sensors/$sensor/retention",
+    "/sensors/$sensor/annotations",
     "/devices?limit=100",
     "/devices/$device",
     "/devices/$device/history",
@@ -89,6 +91,7 @@ READS = reading(
     "/silences",
     "/channels",
     "/messages",
+    "/session",
 )
 
 _MEASURED = {"temperature": 21.5, "humidity": 0.43}
@@ -120,6 +123,7 @@ CHANGES: list[Walk] = [
         Call("GET", "/networks/$made/members/$user"),
         Call("DELETE", "/networks/$made/members/$user", status=204),
         Call("PUT", "/networks/$made/retention", {"raw_days": 90}),
+        Call("POST", "/networks/$made/retention-preview", {"raw_days": 30}),
         Call(
             "POST",
             "/sensors",
@@ -167,11 +171,31 @@ CHANGES: list[Walk] = [
     ),
 ]
 
+_SERIES = [{"sensor": "$sensor", "attribute": name} for name in _MEASURED]
+_BOARD = {"name": "$unique", "panels": [{"kind": "chart", "series": _SERIES}]}
+_REMARK = {"text": "cleaned", "start": "2026-03-01T12:00:00Z"}
+# An hour of readings, one a minute.
+_ROWS = [f"2026-03-01T12:{minute:02}:00Z,21.5,0.43" for minute in range(60)]
+_TABLE = {"table": "\n".join(["time,temperature,humidity", *_ROWS]), "sensor": "$sensor"}
 _RULE = {"name": "$unique", "condition": {"attribute": "temperature", "above": 1_000}}
 _SILENCE = {"sensor": "$sensor", "ends_at": "$tomorrow"}
 _CHANNEL = {"name": "$unique", "type": "webhook", "url": "https://example.com/alerts"}
 _TOO_NEW = {"measurements": [{"timestamp": 4_102_444_800, "value": _MEASURED}]}
 CHANGES += [
+    (
+        Call("POST", "/networks/$network/boards", _BOARD, 201, {"made": "id"}),
+        Call("GET", "/networks/$network/boards/$made"),
+        Call("PUT", "/networks/$network/boards/$made", {"name": "$unique-2"}),
+        Call("DELETE", "/networks/$network/boards/$made", status=204),
+    ),
+    (Call("POST", "/networks/$network/import-preview", _TABLE),),
+    (
+        Call("POST", "/sensors/$sensor/annotations", _REMARK, 201, {"made": "id"}),
+        Call("GET", "/sensors/$sensor/annotations/$made"),
+        Call("PATCH", "/sensors/$sensor/annotations/$made", {"text": "cleaned again"}),
+        Call("PUT", "/sensors/$sensor/annotations/$made", {"text": "cleaned twice"}),
+        Call("DELETE", "/sensors/$sensor/annotations/$made", status=204),
+    ),
     (
         Call("POST", "/rules", _RULE, 201, {"made": "id"}),
         Call("GET", "/rules/$made"),
@@ -212,14 +236,16 @@ CHANGES += [
     ),
 ]
 
-USER = "bench-reader"
+# They take turns: one account may log in twice a second at most.
+USERS = ("bench-reader", "bench-visitor")
 PASSWORD = "Seven-lanterns-at-dusk"  # noqa: S105 - of an account that ends with the run
 _ACCOUNT = {"username": "$unique", "password": PASSWORD}
 _TOKEN = {"token": "access_token"}
 # Twice a second, on a connection of its own: each hashes a password, one at a time.
 LOG_IN: Walk = (
-    Call("POST", "/authentication", {"username": USER, "password": PASSWORD}, 200, _TOKEN),
+    Call("POST", "/authentication", {"username": "$user", "password": PASSWORD}, 200, _TOKEN),
     Call("GET", "/users/me", bearer="token"),
+    Call("GET", "/users/me/sessions", bearer="token"),
     Call("POST", "/tickets", status=201, bearer="token"),
     Call("DELETE", "/authentication", status=204, bearer="token"),
 )
@@ -245,6 +271,8 @@ APART = {
     "GET /rules/{}/test": "a dry run reads all of a stored history",
     "POST /messages/resubmit": "submits all that were rejected, for ten seconds at most",
     "POST /channels/{}/test": "asks somebody else's server",
+    "DELETE /users/me/sessions/{}": "ends a session, as DELETE /authentication does",
+    "POST /setup": "makes the first administrator, once",
     "GET /rereadenv": "changes what is measured",
     "GET /doctor": "checks the whole database, which takes seconds",
 }

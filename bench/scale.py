@@ -8,7 +8,7 @@ class Profile:
     """What a database holds before a round: sensors, and rows already stored of each.
 
     `named`: the sensors have a device_id beside their UUID. `step`: the microseconds from one row
-    to the next. `left`: what is stored is left for the server to roll up.
+    to the next. `left`: what is stored is left for the server to roll up. `packed`: as chunks.
     """
 
     name: str
@@ -17,6 +17,7 @@ class Profile:
     named: bool = True
     step: int = 50_000
     left: bool = False
+    packed: bool = False
 
     @property
     def rows(self) -> int:
@@ -31,6 +32,9 @@ class Scale:
     `deep` is one sensor with a long history, `year` one with a row a second; `history` is what the
     server has yet to roll up while a load comes. `devices` are connected all at once. `viewers`
     watch one stream, on which so many `events` are shown. Of the year so many rows are `exported`.
+    `packed_month` and `packed_year` are packed history; in so many days
+    `packed_days` rows are measured that the packer packs itself, those that come each second in a
+    tenth of them.
     `script_messages` are for a peer that commits each by itself. An attack lasts `attack_seconds`,
     the load of the targets `target_seconds`. `rule_messages` come while a thousand rules look
     at each.
@@ -45,6 +49,13 @@ class Scale:
     long: Profile = Profile("long", 10_000, 500)
     none: Profile = Profile("none", 10_000, 0)
     year: Profile = Profile("year", 1, 365 * 86_400, step=1_000_000, left=True)
+    packed_month: Profile = Profile(
+        "packed-month", 1, 30 * 86_400, step=1_000_000, left=True, packed=True
+    )
+    packed_year: Profile = Profile(
+        "packed-year", 1, 365 * 86_400, step=1_000_000, left=True, packed=True
+    )
+    packed_days: int = 28
     messages: int = 200_000
     messages_of_ten: int = 40_000
     script_messages: int = 20_000
@@ -76,6 +87,11 @@ QUICK = Scale(
     long=Profile("quick-long", 200, 50),
     none=Profile("quick-none", 200, 0),
     year=Profile("quick-year", 1, 100_000, step=1_000_000, left=True),
+    packed_month=Profile(
+        "quick-packed-month", 1, 4 * 3_600, step=1_000_000, left=True, packed=True
+    ),
+    packed_year=Profile("quick-packed-year", 1, 8 * 3_600, step=1_000_000, left=True, packed=True),
+    packed_days=2,
     messages=2_000,
     messages_of_ten=400,
     script_messages=500,

@@ -110,6 +110,7 @@ class Workbench:
         broker: str = "",
         module: str = "",
         default: Collection[str] = (),
+        workers: int = 1,
         **settings: str,
     ) -> Iterator[Side]:
         """Yield the server, ready, on a database; `module`: a changed one, of the benchmark's.
@@ -141,9 +142,15 @@ class Workbench:
         if module:
             # Not from the folder of that name: modules there have the names of libraries.
             command = [sys.executable, "-P", str(ROOT / "bench" / f"{module}.py")]
+        if workers > 1:
+            command += ["--workers", str(workers)]
+            # The parent says so once all serve.
+            environment["LOG_LEVEL"] = "info"
         process = Measured(command, folder / "log", folder=folder, environment=environment)
         try:
             process.wait_until_ready(f"http://127.0.0.1:{http_port}/readyz")
+            if workers > 1:
+                process.wait_for_output("server started")
             with _telling(process):
                 yield Side(process, database, http_port, mqtt_port)
         finally:

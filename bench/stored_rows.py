@@ -16,10 +16,12 @@ from pathlib import Path
 
 import psycopg
 
+from bench.packed_rows import fill_chunks
 from bench.packets import device_key, identifier
 from bench.requests import device_id
 from bench.scale import Profile
 from bench.starting_line import LoadError
+from heliograph.model.time import HOUR, SECOND
 from heliograph.store import open_store
 from heliograph.store.engine import Batch
 
@@ -40,7 +42,8 @@ class StoredRows:
     def until_now(cls, profile: Profile) -> "StoredRows":
         """Return rows that end two hours ago: loads are timed behind them."""
         newest = time.time_ns() // 1_000 - QUIET
-        return cls(profile, newest // 1_000_000 * 1_000_000 - profile.rows * profile.step)
+        whole = HOUR if profile.packed else SECOND
+        return cls(profile, newest // whole * whole - profile.rows * profile.step)
 
     @property
     def end(self) -> int:
@@ -125,7 +128,9 @@ def fill_sqlite(database: sqlite3.Connection, rows: StoredRows) -> None:
     """Add the sensors and their rows."""
     database.executemany(f"{SENSOR} VALUES (?, ?, ?, ?, ?, {DEFAULT})", rows.sensors())
     database.executemany("INSERT INTO attribute VALUES (?, ?)", rows.attributes())
-    if rows.profile.rows:
+    if rows.profile.packed:
+        fill_chunks(database, rows.profile, rows.start)
+    elif rows.profile.rows:
         database.execute(f"{MEASUREMENT} SELECT * FROM ({rows.select('sqlite', bare=False)})")
     if rows.profile.left:
         database.execute(BACKLOG.format(rows.start))

@@ -148,7 +148,12 @@ def _bare(side: Side, form: str) -> Sample:
 
 
 def _download(side: Side, path: str) -> Load:
-    return Load("export_download", port=side.http_port, path=path, key=ADMIN_KEY, shortest=SHORTEST)
+    return download(side.http_port, path, {"X-API-Key": ADMIN_KEY})
+
+
+def download(port: int, path: str, headers: dict[str, str]) -> Load:
+    """Return a load that downloads a file, again if that is quick."""
+    return Load("export_download", port=port, path=path, headers=headers, shortest=SHORTEST)
 
 
 def _expect(count: int, found: list[int]) -> None:

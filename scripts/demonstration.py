@@ -180,6 +180,7 @@ class Demonstration:
             [
                 "",
                 f"  HTTP           {self.url}",
+                f"  dashboard      {self.url}/dashboard/  (at first it asks for the admin key)",
                 f"  documentation  {self.url}/docs",
                 *self.addresses(),
                 f"  admin key      {self.admin_key}  ({kept})",

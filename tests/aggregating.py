@@ -5,9 +5,9 @@ from heliograph.rollups.task import Rolling
 
 
 def aggregates_of(store):
-    return Aggregates(store.engine, store.raw_reads)
+    return Aggregates(store.engine, store.raw_reads, store.chunks)
 
 
 async def pending(store):
     """Return what is left to be rolled up."""
-    return await Rolling(store.engine, None).pending()
+    return await Rolling(store, None).pending()

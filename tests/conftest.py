@@ -5,12 +5,13 @@ import contextlib
 import functools
 import gc
 import importlib.util
+import inspect
 import logging
 import multiprocessing
 import os
 import signal
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +19,8 @@ from unittest import mock
 import httpx
 import pytest
 import structlog
+from _pytest.runner import runtestprotocol
+from asyncpg import Connection
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
@@ -46,6 +49,24 @@ UNMEASURED = (
     "integration/store/",
     "unit/http/test_errors.py",
 )
+# Of those, what runs much that no other measured test does.
+MEASURED = ("integration/store/test_chunks.py",)
+# Single tests of which the same is true: files, and below each its tests.
+UNMEASURED_TESTS = TESTS / "unmeasured.txt"
+# What asks of a database only what the store's own tests ask of both engines.
+SQLITE_MOSTLY = (
+    "acceptance/test_story.py",
+    "faults/test_broker_hostile.py",
+    "faults/test_hostile.py",
+    "integration/cli/test_view_import.py",
+    "integration/configuration/",
+    "integration/http/",
+    "integration/ingest/test_latest_values.py",
+    "integration/ingest/test_reports.py",
+    "integration/mqtt/",
+    "integration/processing/",
+    "integration/test_vanished_networks.py",
+)
 # What measures, where it does not while tests are collected.
 RESTING = pytest.StashKey[Coverage]()
 
@@ -57,6 +78,7 @@ settings.register_profile("thorough", _patient, max_examples=300)
 settings.load_profile("quick")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Be what the run lives as long as, unless this is one of its workers."""
     # Started by nohup it would be ignored by all that is started here, too.
@@ -68,15 +90,35 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()
     _measure_tests_alone(config)
     _search_no_module(config)
+    config.pluginmanager.register(_SqliteMostly())
     utf_8 = encodable.known()
     utf_8.start()
     config.add_cleanup(utf_8.stop)
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(_BriefWorker())
+    else:
         run = contextlib.ExitStack()
         run.enter_context(shared.begin())
         config.add_cleanup(run.close)
         if config.getoption("numprocesses", default=None):
+            # Whoever runs a few tests may want to look at the files that they leave.
+            config.option.basetemp = config.option.basetemp or shared.folder() / "tests"
             _compile_once(config)
+
+
+class _BriefWorker:
+    """Tells of each test what its call came to, and of its setup and teardown if they fail.
+
+    A worker would send five messages more of each test, and the run's own process read them one by
+    one: without them 3,000 tests that do nothing take 11 s of CPU in place of 13.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        for report in runtestprotocol(item, log=False, nextitem=nextitem):
+            if report.when == "call" or not report.passed:
+                item.ihook.pytest_runtest_logreport(report=report)
+        return True
 
 
 def _measure_tests_alone(config: pytest.Config) -> None:
@@ -137,25 +179,60 @@ def _no(*_: object) -> bool:
     return False
 
 
+class _SqliteMostly:
+    """Leaves to the long run what `SQLITE_MOSTLY` has on PostgreSQL and on SQLite too.
+
+    By default PostgreSQL gets the first such test of each file as well, those that ask which engine
+    they are on, and those that are on PostgreSQL alone.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Function]) -> None:
+        known, files = {item.nodeid for item in items}, set()
+        for item in items:
+            test, _, variant = item.nodeid.partition("[")
+            path = item.path.relative_to(TESTS).as_posix()
+            other = f"{test}[{variant.replace('postgresql', 'sqlite')}"
+            if other == item.nodeid or other not in known or not path.startswith(SQLITE_MOSTLY):
+                continue
+            if path in files and "engine" not in inspect.signature(item.function).parameters:
+                item.add_marker("long")
+            files.add(path)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Ask no coverage where little of the code is run that is not run elsewhere too.
 
-    Those are whole folders and files, what is marked so, and of a test's variants all but the
-    first that is on SQLite and in the newer version of MQTT. To measure takes half as long again,
-    so that what is told is a lower bound.
+    Those are whole folders and files, single tests, what is marked so, and of a test's variants
+    all but the first that is on SQLite and in the newer version of MQTT. To measure takes half as
+    long again, so that what is told is a lower bound.
     """
-    measured = set()
+    unmeasured, measured = _unmeasured_tests(), set()
     for item in items:
         test, _, variant = item.nodeid.partition("[")
         is_other = "3.1.1" in variant or "postgresql" in variant
-        is_unmeasured = item.path.relative_to(TESTS).as_posix().startswith(UNMEASURED)
+        path = item.path.relative_to(TESTS).as_posix()
+        name = test.partition("::")[2]
+        is_unmeasured = f"{path}::{name}" in unmeasured or (
+            path.startswith(UNMEASURED) and path not in MEASURED
+        )
         if is_unmeasured or is_other or test in measured:
             item.add_marker("uncovered")
         else:
             measured.add(test)
     if items and hasattr(items[0].config, "workerinput"):
         _mix(items)
+
+
+def _unmeasured_tests() -> set[str]:
+    found, path = set(), ""
+    for line in UNMEASURED_TESTS.read_text().splitlines():
+        if line.startswith(" "):
+            found.add(f"{path}::{line.strip()}")
+        elif not line.startswith("#"):
+            path = line
+    return found
 
 
 def _mix(items: list[pytest.Item]) -> None:
@@ -231,6 +308,27 @@ def requests_cheaper() -> Iterator[None]:
         mock.patch("httpx._transports.asgi.is_running_trio", _no),
         mock.patch.object(MemoryStorage, "_MemoryStorage__schedule_expiry", _no),
     ):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def types_looked_up_once() -> Iterator[None]:
+    """Let connections share what PostgreSQL's own types are, whose numbers are the same everywhere.
+
+    Each looks arrays up once: for most tests that is the dearest of all they ask of the server.
+    """
+    look_up = Connection._introspect_types
+    known: dict[frozenset[int], Any] = {}
+
+    async def known_types(connection: Connection, numbers: Iterable[int], limit: float) -> Any:
+        wanted = frozenset(numbers)
+        if (found := known.get(wanted)) is None:
+            found = await look_up(connection, numbers, limit)
+            if max(wanted) < 10_000:
+                known[wanted] = found
+        return found
+
+    with mock.patch.object(Connection, "_introspect_types", known_types):
         yield
 
 

@@ -1,5 +1,6 @@
 """Migrated databases, made once a run, and copies of PostgreSQL's that are handed out again."""
 
+import contextlib
 from pathlib import Path
 
 import psycopg
@@ -52,8 +53,9 @@ SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::re
 """
 # With whoever is connected, the locks go that they hold.
 ALONE = """
-SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
+SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_get_activity(NULL)
+WHERE datid = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND pid <> pg_backend_pid()
 """
 # Who has no page holds no row: those need not be read.
 HOLDING = f"{TABLES} AND pg_relation_size(oid) > 0"
@@ -87,13 +89,15 @@ class Copies:
 
     Making and dropping one costs hundreds of files; taking out the rows that a test has left
     and the partitions that it has made costs a tenth of that. A copy that then differs from the
-    template in anything is dropped.
+    template in anything is dropped. Each has a connection that stays: a new one would read the
+    catalogs first, which takes longer than all that it is for.
     """
 
     def __init__(self, cluster: Cluster, template: str) -> None:
         self._cluster = cluster
         self._template = template
         self._free: list[str] = []
+        self._connections: dict[str, psycopg.Connection] = {}
         with psycopg.connect(cluster.dsn(template)) as connection:
             self._shape = _shape(connection)
             self._rows = {table: _rows(connection, table) for table in _tables(connection)}
@@ -108,23 +112,40 @@ class Copies:
         if self._freshened(name):
             self._free.append(name)
         else:
+            self._connections.pop(name).close()
             self._cluster.drop_database(name)
 
+    def close(self) -> None:
+        """End the connections; the copies stay."""
+        while self._connections:
+            self._connections.popitem()[1].close()
+
+    def _alone(self, name: str) -> psycopg.Connection:
+        """Return a connection to the copy after all others have been ended."""
+        if (kept := self._connections.get(name)) is not None:
+            # The test may have ended it, as it may end all that are connected.
+            with contextlib.suppress(psycopg.OperationalError):
+                kept.execute(ALONE, prepare=True)
+                return kept
+        made = psycopg.connect(self._cluster.dsn(name), autocommit=True)
+        self._connections[name] = made
+        made.execute(ALONE, prepare=True)
+        return made
+
     def _freshened(self, name: str) -> bool:
-        with psycopg.connect(self._cluster.dsn(name), autocommit=True) as connection:
-            connection.execute(ALONE)
-            tables = _tables(connection)
-            if not tables >= self._rows.keys():
-                return False
-            with connection.transaction():
-                for table in sorted(tables - self._rows.keys()):
-                    connection.execute(_filled("DROP TABLE {}", table))
-                looked_at = self._rows.keys() & (self._holding | _tables(connection, HOLDING))
-                changed = [table for table in looked_at if self._restored(connection, table)]
-                connection.execute(NUMBERS_AFRESH)
-            if changed:
-                connection.execute(_filled("VACUUM {}", *changed))
-            return _shape(connection) == self._shape
+        connection = self._alone(name)
+        tables = _tables(connection)
+        if not tables >= self._rows.keys():
+            return False
+        with connection.transaction():
+            for table in sorted(tables - self._rows.keys()):
+                connection.execute(_filled("DROP TABLE {}", table))
+            looked_at = self._rows.keys() & (self._holding | _tables(connection, HOLDING))
+            changed = [table for table in looked_at if self._restored(connection, table)]
+            connection.execute(NUMBERS_AFRESH, prepare=True)
+        if changed:
+            connection.execute(_filled("VACUUM {}", *changed))
+        return _shape(connection) == self._shape
 
     def _restored(self, connection: psycopg.Connection, table: str) -> bool:
         """Give a table the template's rows; tell whether it had others."""
@@ -143,11 +164,11 @@ def _filled(statement: str, *tables: str) -> sql.Composed:
 
 
 def _tables(connection: psycopg.Connection, wanted: str = TABLES) -> set[str]:
-    return {name for (name,) in connection.execute(wanted)}
+    return {name for (name,) in connection.execute(wanted, prepare=True)}
 
 
 def _shape(connection: psycopg.Connection) -> str:
-    (shape,) = connection.execute(SHAPE).fetchone()
+    (shape,) = connection.execute(SHAPE, prepare=True).fetchone()
     return shape
 
 

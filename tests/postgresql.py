@@ -19,6 +19,15 @@ _SECONDS = 60
 _numbers = itertools.count(1)
 
 
+def _execute(connection: psycopg.Connection, statement: str) -> None:
+    """Make or drop a database: each begins by a checkpoint of the cluster."""
+    try:
+        connection.execute(statement.encode())
+    except psycopg.errors.InternalError_:
+        # It may fail on a file of another database that is just being dropped.
+        connection.execute(statement.encode())
+
+
 def _programs() -> Path | None:
     found = shutil.which("initdb")
     if found is not None:
@@ -61,7 +70,8 @@ class Cluster:
             "listen_addresses = '127.0.0.1'\n"
             "unix_socket_directories = ''\n"
             "shared_buffers = 64MB\n"
-            "max_connections = 200\n" + options
+            "max_connections = 200\n"
+            "max_wal_size = 256MB\n" + options
         )
         return cluster
 
@@ -103,12 +113,18 @@ class Cluster:
     def create_database(self, template: str = "template0") -> str:
         """Make a database, a copy of the template, and return its name."""
         name = f"test_{os.getpid()}_{next(_numbers)}"
-        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            statement = f'CREATE DATABASE "{name}" TEMPLATE "{template}"'
+            if connection.info.server_version >= 150000:
+                # As all older servers do it: page by page through the log costs twice as much.
+                statement += " STRATEGY FILE_COPY"
+            _execute(connection, statement)
         return name
 
     def drop_database(self, name: str) -> None:
         """Drop a database with whoever is connected to it."""
-        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            _execute(connection, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def remove(self) -> None:
         """Stop the server if it runs, and delete its data."""

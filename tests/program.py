@@ -6,6 +6,7 @@ environment, folder, files and signals, it then does what the program does.
 """
 
 import array
+import atexit
 import contextlib
 import fcntl
 import functools
@@ -31,6 +32,8 @@ _SECONDS = 60.0
 _LARGEST = 1 << 20
 _STANDARD = 3
 _MOST_FILES = 8
+# How the program has ended, once it has by itself.
+_STATUS: list[int] = []
 MODULES = ("heliograph.cli.serve", "heliograph.app", "heliograph.server", "alembic.command")
 
 
@@ -298,22 +301,44 @@ def _become(wanted: Any, files: list[int]) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     os.chdir(wanted["folder"])
     sys.argv = wanted["arguments"]
-    if wanted["module"] is None:
-        main.run()
-    else:
-        # As `python -m`, it is looked for in the folder first.
-        sys.path.insert(0, wanted["folder"])
-        runpy.run_module(wanted["module"], run_name="__main__", alter_sys=True)
-    sys.exit(0)
+    try:
+        if wanted["module"] is None:
+            main.run()
+        else:
+            # As `python -m`, it is looked for in the folder first.
+            sys.path.insert(0, wanted["folder"])
+            runpy.run_module(wanted["module"], run_name="__main__", alter_sys=True)
+        sys.exit(0)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            _STATUS.append(end.code or 0)
+        raise
+
+
+def _leave() -> None:
+    """End without taking apart all that the forge has read: it takes longer than most commands."""
+    for status in _STATUS:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
 
 
 if __name__ == "__main__":
     import importlib
 
+    # Registered first, it is called last.
+    atexit.register(_leave)
+
     from heliograph.cli import main
+    from heliograph.store.queries import load_queries, texts
 
     for module in MODULES:
         importlib.import_module(module)
+    for engine in ("sqlite", "postgresql"):
+        queries = load_queries(engine)
+        for name in texts(engine):
+            queries[name]
     # At its end a process would look through all of it for garbage: a third of a second.
     gc.freeze()
     if os.fork() == 0:

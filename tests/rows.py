@@ -2,9 +2,9 @@
 
 import itertools
 
-from heliograph.ingest.decode import fingerprint as fingerprint_of
-from heliograph.ingest.decode import measurement_fingerprint
 from heliograph.model.canonical import canonical
+from heliograph.model.fingerprints import fingerprint as fingerprint_of
+from heliograph.model.fingerprints import measurement_fingerprint
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.records import Kind
 

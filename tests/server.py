@@ -30,10 +30,12 @@ from heliograph.model.records import Measurement, RejectedMessage
 from heliograph.settings import Address, Settings
 from heliograph.store import Store
 from mqtt_client import Client
+from no_tls import NO_TLS
 from ports import free_port
 from program import Program
 
 ADMIN_KEY = "an-admin-key-for-tests-only"
+ADMIN = {"X-API-Key": ADMIN_KEY}
 SHARED_KEY = "a-shared-key-for-tests-only"
 PROGRAM = str(Path(sys.executable).with_name("heliograph"))
 START_SECONDS = 60.0
@@ -77,9 +79,10 @@ class Server:
     def port(self) -> int:
         return int(self.listener.addresses[0][1])
 
-    async def device(self, device_id: str = "device-1") -> Device:
+    async def device(self, device_id: str = "device-1", **members: Any) -> Device:
         """Register a device."""
-        return _device(await self.http.post("/devices", json={"device_id": device_id}))
+        body = {"device_id": device_id, **members}
+        return _device(await self.http.post("/devices", json=body))
 
     async def connect(self, device: Device, *args: Any, **options: Any) -> Client:
         """Return a connection on which the device is logged in."""
@@ -195,7 +198,7 @@ class ServerProcess:
         elif not (folder / "heliograph.db").exists():
             shutil.copy(migrated_database(), folder / "heliograph.db")
         self.process: Program | None = None
-        self.http = httpx.Client(base_url=self.url, headers={"X-API-Key": ADMIN_KEY}, timeout=60)
+        self.http = httpx.Client(base_url=self.url, headers=ADMIN, timeout=60, verify=NO_TLS)
 
     def __enter__(self) -> Self:
         self.start()
@@ -293,7 +296,7 @@ class ServerThread:
         self.port = self._port.result(START_SECONDS)
         self.environment["PORT"] = str(self.port)
         url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=url, headers={"X-API-Key": ADMIN_KEY}, timeout=60)
+        self.http = httpx.Client(base_url=url, headers=ADMIN, timeout=60, verify=NO_TLS)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -403,6 +406,11 @@ def _device(response: httpx.Response) -> Device:
     assert response.status_code == 201, response.text
     body = response.json()
     return Device(body["sensor_identifier"], body["device_id"], body["api_key"])
+
+
+async def retained_is_sent() -> None:
+    """Wait until nobody here is being sent what is retained: what comes now is live."""
+    await eventually(lambda: not any(t.get_name() == "mqtt retained" for t in asyncio.all_tasks()))
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> None:

@@ -36,6 +36,7 @@ from heliograph.processing.alerting import expiring
 from heliograph.secrets import KEY_FILE
 from heliograph.settings import Settings, mistyped_variables
 from heliograph.store import Store
+from heliograph.store.instances import Living
 from heliograph.tls import ServerTls, link_tls
 from heliograph.version import VERSION
 
@@ -172,6 +173,7 @@ _RESTORE = "stop the server, and restore a backup: docs/guide/restore.md"
 
 async def _integrity(_: Settings, store: Store) -> Finding:
     faults = await store.integrity.faults()
+    faults += await store.chunks.faults(DATABASE_SECONDS / 8)
     if faults:
         return Finding("integrity", Grade.FAILURE, "; ".join(faults), _RESTORE)
     return Finding("integrity", Grade.OK, "no damage found")
@@ -211,14 +213,28 @@ async def _clock(_: Settings, store: Store) -> Finding:
 
 async def _servers(_: Settings, store: Store) -> Finding:
     living = await store.instances.living()
+    if standing := await store.instances.standing():
+        found = f"instances {_named(standing)} stand still: they have not renewed their leases"
+        advice = "see what their processes wait for, or end them: others have taken over"
+        return Finding("servers", Grade.WARNING, found, advice)
     if not living:
         return Finding("servers", Grade.OK, "none uses the database")
+    numbers = {each.number for each in living}
     duties = [
-        f"{each.duty} by {each.number if each.number in living else 'nobody yet'}"
+        f"{each.duty} by {each.number if each.number in numbers else 'nobody yet'}"
         for each in await store.instances.duties()
     ]
-    numbers = ", ".join(map(str, living))
-    return Finding("servers", Grade.OK, f"instances {numbers}; {', '.join(duties)}")
+    return Finding("servers", Grade.OK, f"instances {_named(living)}; {', '.join(duties)}")
+
+
+def _named(servers: list[Living]) -> str:
+    """Return the numbers of servers, each with its process and since when that is connected."""
+    return ", ".join(
+        f"{each.number} ({each.process} since {to_rfc3339(each.since)[:19]}Z)"
+        if each.process and each.since
+        else str(each.number)
+        for each in servers
+    )
 
 
 def _is_synchronized() -> bool | None:

@@ -82,5 +82,8 @@ class HeartbeatSender:
             return f"no answer within {CALL_SECONDS:g} s"
         except (httpx.InvalidURL, ValueError):
             return "it is no URL"  # the error would show a part of it
+        except AttributeError:
+            # What anyio raises of a socket that uvloop has let go of.
+            return "the connection was closed at once"
         except (httpx.HTTPError, OSError) as error:
             return str(error) or type(error).__name__

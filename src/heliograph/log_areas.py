@@ -18,6 +18,7 @@ AREAS: Final[Mapping[str, tuple[str, ...]]] = {
         "heliograph.cli",
         "heliograph.shutdown",
         "heliograph.running_settings",
+        "heliograph.siblings",
         "heliograph.heartbeat",
         "heliograph.systemd",
         "heliograph.tls",
@@ -36,7 +37,7 @@ AREAS: Final[Mapping[str, tuple[str, ...]]] = {
     "configuration": ("heliograph.configuration",),
     "access": ("heliograph.access",),
     "database": ("heliograph.store", "alembic", "aiosqlite", "asyncpg"),
-    "maintenance": ("heliograph.retention", "heliograph.rollups"),
+    "maintenance": ("heliograph.packer", "heliograph.retention", "heliograph.rollups"),
 }
 # What else says something: libraries.
 OTHER: Final = "other"

@@ -1,4 +1,8 @@
-"""How much memory there is for this process."""
+"""How much memory there is for this process.
+
+It knows of Linux and of nothing of the server's, and is tested with other files in place of those
+of the system: so it is a file of its own.
+"""
 
 import os
 from pathlib import Path

@@ -10,6 +10,8 @@ SHORTEST_BEGINNING = 3
 LONGEST = 64
 COMPARED = 32
 CUTOFF = 0.6
+# A slip of the pen mostly leaves the first letter. What has another one has to be more alike.
+CUTOFF_OF_ANOTHER_LETTER = 0.75
 # By how much a name that begins so goes before others: less is left out than mistyped.
 BEGINS = 0.1
 
@@ -17,7 +19,8 @@ BEGINS = 0.1
 def nearest(name: str, names: Iterable[str], count: int = 3, cutoff: float = CUTOFF) -> list[str]:
     """Return up to `count` of the names, the likeliest first, whatever their case.
 
-    `cutoff` is how alike they are at least (0 to 1), unless one begins with the name.
+    `cutoff` is how alike they are at least (0 to 1), unless one begins with the name. It is more
+    for one that begins with another letter, unless one of the two ends with the other.
     """
     if not name or len(name) > LONGEST:
         return []
@@ -33,7 +36,11 @@ def nearest(name: str, names: Iterable[str], count: int = 3, cutoff: float = CUT
             return max(cutoff, ratio) + BEGINS * ratio
         if len(folded) > 2 * LONGEST or matcher.real_quick_ratio() < cutoff:
             return 0.0
-        return matcher.ratio() if exactly else matcher.quick_ratio()
+        ratio = matcher.ratio() if exactly else matcher.quick_ratio()
+        ends = folded.endswith(wanted) or wanted.endswith(folded)
+        if ratio < CUTOFF_OF_ANOTHER_LETTER and folded[:1] != wanted[0] and not ends:
+            return 0.0
+        return ratio
 
     def best(candidates: Iterable[str], most: int, *, exactly: bool) -> list[str]:
         found = [(-likelihood(each, exactly=exactly), each) for each in candidates]

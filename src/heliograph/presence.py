@@ -15,7 +15,7 @@ from heliograph.model.listeners import Listeners
 from heliograph.model.presence import presence
 from heliograph.model.records import ConnectionRow, Kind
 from heliograph.model.sensor import Sensor
-from heliograph.model.time import to_epoch_seconds
+from heliograph.model.time import now, to_epoch_seconds
 from heliograph.store import Store
 
 log = structlog.get_logger()
@@ -29,6 +29,10 @@ LONGEST_RETRY_SECONDS = 2.0
 # Another server that takes this one for gone (it stood still, say), or one of two connections of a
 # device that ends there, takes no sensor for gone that is connected here for longer than this.
 CONFIRM_SECONDS = 60.0
+# A server that does not live for so long is gone, and with it its connections: one that has lost
+# the database, or stands still, may be back before.
+GONE_SECONDS = 30.0
+LOOK_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 
 _encode = msgspec.json.Encoder().encode
@@ -48,6 +52,8 @@ class PresenceWriter:
         # A file has one server, which needs no name.
         self._server = instance.token if instance is not None else ""
         self._writing = asyncio.Lock()
+        # The tokens of other servers, and when each was last known to live.
+        self._lived: dict[str, float] = {}
         # Told the numbers of sensors after what has become of their connections is stored.
         self.noted: Listeners[[list[int]]] = Listeners()
 
@@ -60,10 +66,17 @@ class PresenceWriter:
             StoreUnavailableError: not now.
         """
         others = self._instance.others if self._instance else []
-        await self._connections.end(moment, [other.token for other in others])
+        await self._end(moment, [other.token for other in others])
 
     async def run(self) -> None:
         """Store what changes, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._store_for_ever(), name="presence store")
+            if self._instance is not None:
+                looking = self._look_for_ever(self._instance)
+                group.create_task(looking, name="presence of gone servers")
+
+    async def _store_for_ever(self) -> None:
         changed = self._connected.changed
         while True:
             with contextlib.suppress(TimeoutError):
@@ -75,6 +88,27 @@ class PresenceWriter:
             await asyncio.sleep(GATHER_SECONDS)
             changed.clear()
             await self._store()
+
+    async def _look_for_ever(self, instance: Instance) -> None:
+        """Note that nobody is connected any more to servers that are gone."""
+        while True:
+            moment = asyncio.get_running_loop().time()
+            for other in instance.others:
+                self._lived[other.token] = moment
+            gone = {token for token, at in self._lived.items() if moment - at > GONE_SECONDS}
+            if gone and instance.held:
+                living = [token for token in self._lived if token not in gone]
+                with contextlib.suppress(StoreUnavailableError):
+                    await self._end(now(), [self._server, *living])
+                    for token in gone:
+                        self._lived.pop(token, None)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _end(self, moment: int, living: list[str]) -> None:
+        """Note that nobody is connected but to the living servers, and tell of whom that is new."""
+        sensors = await self._connections.end(moment, living)
+        if sensors:
+            self._tell([(sensor.number, False, moment) for sensor in sensors], sensors)
 
     async def close(self, moment: int) -> None:
         """Note that nobody is connected any more, and store it if that can be done soon."""
@@ -91,9 +125,12 @@ class PresenceWriter:
             while rows := self._connected.take(STORED_AT_ONCE):
                 sensors = await self._write(rows)
                 self._connected.settled(rows)
-                self.noted([number for number, _, _ in rows])
-                if self._hub.wanted_anywhere:
-                    self._hub.publish_changes(_events(rows, sensors))
+                self._tell(rows, sensors)
+
+    def _tell(self, rows: list[ConnectionRow], sensors: list[Sensor]) -> None:
+        self.noted([number for number, _, _ in rows])
+        if self._hub.wanted_anywhere:
+            self._hub.publish_changes(_events(rows, sensors))
 
     async def _write(self, rows: list[ConnectionRow]) -> list[Sensor]:
         delay = FIRST_RETRY_SECONDS

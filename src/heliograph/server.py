@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import hmac
 import itertools
 import os
 import resource
@@ -20,6 +21,8 @@ from heliograph.access.authenticator import Authenticator, FailedLogIns
 from heliograph.access.limiter import Limiter
 from heliograph.access.passwords import Passwords
 from heliograph.access.registry import NO_GUESTS, Guests, Registry
+from heliograph.access.shared_counts import SharedCounts
+from heliograph.access.windows import Windows
 from heliograph.admin_key import ensure_api_secret_key
 from heliograph.broker_url import parse_broker_url
 from heliograph.brokers.clients import BrokerClients
@@ -38,6 +41,7 @@ from heliograph.ingest.clock import Clock, ClockWatch
 from heliograph.ingest.elsewhere import Elsewhere, Interest
 from heliograph.ingest.http_ingest import HttpIngest
 from heliograph.ingest.instance import Instance
+from heliograph.ingest.leftovers import Leftovers
 from heliograph.ingest.mqtt_ingest import MqttIngest
 from heliograph.ingest.packet_ingest import PacketIngest
 from heliograph.ingest.pipeline import Pipeline
@@ -60,6 +64,8 @@ from heliograph.model.time import SECOND, now
 from heliograph.mqtt.connection import ListenerLimits
 from heliograph.mqtt.link import Link, LinkOptions
 from heliograph.mqtt.listener import Listener
+from heliograph.mqtt.members import Legacies
+from heliograph.packer import Packer
 from heliograph.presence import PresenceWriter
 from heliograph.processing.alerting import Alerting, Signs
 from heliograph.processing.channels import Courier
@@ -90,6 +96,7 @@ from heliograph.settings import (
     Settings,
 )
 from heliograph.shutdown import Shutdown
+from heliograph.siblings import Siblings
 from heliograph.store import Store, migrate, open_store
 from heliograph.store.channels import NOTIFY
 from heliograph.store.claim import Claim
@@ -106,10 +113,14 @@ log = structlog.get_logger()
 SWITCH_SECONDS = 0.0005
 # Rows are tuples of numbers and texts, in which the garbage collector has nothing to find; left
 # to count allocations by itself it takes a quarter of the ingest path's time.
-COLLECT_SECONDS = 5.0
+COLLECT_SECONDS = 1.0
+# All that is alive is looked through once in so many times; else only what was made since.
+YOUNG_COLLECTIONS = 60
 FILES_SECONDS = 1.0
 # When sensors were last seen is answered from memory; a crash may cost so many seconds of it.
 FLUSH_SECONDS = 30.0
+# Other servers answer from the database; a row costs it some 50 µs.
+FLUSH_BESIDE_OTHERS_SECONDS = 5.0
 # Two chats, which take up to 20 seconds each, and as many that wait for them within a claim's time.
 NOTIFICATIONS_AT_ONCE = 4
 DATABASE_SECONDS = 3.0
@@ -132,7 +143,7 @@ class Server:
         self._parts = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._streams: Streams | None = None
-        self._sources: list[Link | Listener] = []
+        self._sources: list[Link | Legacies | Listener] = []
         # Set when a part has failed that the server can't do without.
         self.failed = asyncio.Event()
         self.shutdown = Shutdown(settings.shutdown_timeout)
@@ -171,7 +182,7 @@ class Server:
             source.stop_taking()
         return first
 
-    async def _start(self) -> Services:  # noqa: C901, PLR0915 - the wiring, read from top to bottom
+    async def _start(self) -> Services:  # noqa: C901, PLR0912, PLR0915 - the wiring, read from top to bottom
         # store ◀─ pipeline ◀─ ingest ◀─┬─ MQTT listener ◀── devices
         #   │          │                ├─ link ◀── broker ◀── devices
         #   │          │                └─ http ◀── devices, users
@@ -188,11 +199,13 @@ class Server:
         #
         # What is stopped stands where its start leaves it on the stack: the last is stopped first.
         sys.setswitchinterval(SWITCH_SECONDS)
-        settings = self._settings()
-        claim = Claim(settings.database_url, accept_empty=settings.accept_empty_database)
+        given = self._given
+        claim = Claim(given.database_url, accept_empty=given.accept_empty_database)
         self._parts.callback(claim.release)
-        store = await _open_store(settings, claim)
+        store = await _open_store(given, claim)
         self._at_end("store", store.close, shutdown.STORE)
+        # Not before: a server that another one's claim keeps out leaves no key behind.
+        settings = self._settings()
         newest_id, newest_receipt = await store.newest()
         role = settings.anonymous_role
         guests = Guests(Role[role.upper()], settings.anonymous_networks) if role else NO_GUESTS
@@ -237,6 +250,13 @@ class Server:
             newest=pipeline.latest,
             duty=duties[DutyName.RETENTION],
         )
+        packer = Packer(
+            store,
+            settings.packing_age,
+            moment=clock.moment,
+            busy=lambda: pipeline.state.depth > 0,
+            duty=duties[DutyName.PACKING],
+        )
         disk = DiskBudget(store, pipeline, settings.disk_budget, refusing=retention.set_urgent)
         clock_watch = ClockWatch(store, clock, registry, pipeline.latest, retention.follow)
 
@@ -245,7 +265,8 @@ class Server:
         self._parts.callback(passwords.close)
         await _warn_of_lookalikes(store)
         await make_administrator(settings, store, passwords)
-        limiter = Limiter(settings.rate_limit_failed_logins)
+        shared_counts, windows = await self._counts(settings)
+        limiter = Limiter(settings.rate_limit_failed_logins, windows)
         authenticator = _authenticator(settings, store, registry, passwords, limiter)
         router = Router(registry)
 
@@ -281,7 +302,9 @@ class Server:
         link = _make_link(settings, mqtt_ingest, client_id) if settings.mqtt_url else None
         listens = settings.mqtt_listen or settings.mqtt_tls_listen
         listener = _make_listener(settings, mqtt_ingest) if listens else None
-        self._sources += [source for source in (link, listener) if source is not None]
+        legacies = await self._legacies(settings, store, instance, link)
+        sources = (link, legacies, listener)
+        self._sources += [source for source in sources if source is not None]
         publisher = Publisher(
             store.publications,
             broker=link,
@@ -291,6 +314,7 @@ class Server:
         )
         self._at_end("configurations", publisher.close, shutdown.CONFIGURATIONS)
         http_ingest = HttpIngest(registry, pipeline, clock, ids, packets)
+        leftovers = Leftovers(store, pipeline)
         processor = Processor(store, registry, interval=settings.processing_interval)
         processor.used.add(partial(_watch_batches, pipeline, processor))
         webhooks = await self._parts.enter_async_context(Webhooks(settings.webhook_allow))
@@ -316,12 +340,14 @@ class Server:
         # Held while one runs that may be what ends the server.
         suspects = asyncio.Lock()
         quick = {PUBLISH: publish, **rule_actions.quick}
-        publishing = _dispatcher(settings, store, quick, suspects)
+        publishing = _dispatcher(settings, store, quick, suspects, instance)
         # What others may keep waiting: as many as are run at once, so that none waits for its turn
         # with its time running out.
-        calling = _dispatcher(settings, store, rule_actions.calls, suspects, WEBHOOKS_AT_ONCE)
+        calling = _dispatcher(
+            settings, store, rule_actions.calls, suspects, instance, WEBHOOKS_AT_ONCE
+        )
         scripting = _dispatcher(
-            settings, store, rule_actions.scripts, suspects, settings.max_scripts
+            settings, store, rule_actions.scripts, suspects, instance, settings.max_scripts
         )
         self._at_end("actions", publishing.close, shutdown.CONFIGURATIONS)
         self._at_end("calls", calling.close, shutdown.CONFIGURATIONS)
@@ -331,7 +357,7 @@ class Server:
         processor.entered.add(calling.wake)
         processor.entered.add(scripting.wake)
         notifying = _dispatcher(
-            settings, store, {NOTIFY: notifications.send}, suspects, NOTIFICATIONS_AT_ONCE
+            settings, store, {NOTIFY: notifications.send}, suspects, instance, NOTIFICATIONS_AT_ONCE
         )
         notifications.entered.add(notifying.wake)
         processor.entered.add(notifications.wake)
@@ -350,14 +376,17 @@ class Server:
         presence.noted.add(processor.present)
         account = server_account(settings)
         files = _mosquitto_files(settings, store, account)
+        running_settings = RunningSettings(self._given, settings)
         services = Services(
-            running_settings=RunningSettings(self._given, settings),
+            running_settings=running_settings,
+            siblings=Siblings(self._worker, elsewhere, running_settings),
             store=store,
             registry=registry,
             router=router,
             authenticator=authenticator,
             passwords=passwords,
             limiter=limiter,
+            shared_counts=shared_counts,
             latest=pipeline.latest,
             http_ingest=http_ingest,
             publishing=publishing,
@@ -376,9 +405,10 @@ class Server:
             ),
             streams=streams,
             retention=retention,
+            packer=packer,
             disk=disk.state,
             rollups=rollups.state,
-            aggregates=Aggregates(store.engine, store.raw_reads),
+            aggregates=Aggregates(store.engine, store.raw_reads, store.chunks),
             instance=instance,
             elsewhere=elsewhere,
             duties=duties,
@@ -389,9 +419,10 @@ class Server:
             traffic=traffic,
             started_at=now(),
         )
-        services.running_settings.may_change(
+        running_settings.may_change(
             list(_changes(services, budget, packets, mqtt_ingest, rule_actions))
         )
+        services.siblings.begin()
         notices = Notices(streams, partial(look_up, services))
         self._trace(traffic, pipeline, processor, services.dispatchers)
 
@@ -400,13 +431,14 @@ class Server:
         if listener is not None:
             hub.add(listener.fanout.watched, listener.fanout.show)
         hub.add(streams.watched, notices.publish)
-        _exchange(elsewhere, pipeline, hub, streams, listener, publisher, notices, store)
+        _exchange(elsewhere, pipeline, hub, streams, listener, publisher, notices, store, registry)
         store.configurations.revised.add(lambda _revisions: publisher.wake())
         store.configurations.revised.add(notices.revised)
         store.alerts.changed.add(lambda changes: streams.show(alert_frames(changes)))
         store.alerts.changed.add(lambda _: notifications.wake())
         store.silences.changed.add(alerting.wake)
         registry.written_elsewhere.add(pipeline.latest.forget_all)
+        registry.erased_elsewhere.add(leftovers.erased)
         # A sensor may have another name, other rights, or be gone.
         registry.changes.add(streams.changed)
         if listener is not None:
@@ -426,6 +458,7 @@ class Server:
             processor,
             notifying,
             alerting,
+            leftovers,
         )
         for part in remembering:
             if part is not None:
@@ -439,8 +472,10 @@ class Server:
         if instance is not None:
             self._run(instance.run(), "instance")
         self._run(duties.run(), "duties")
+        self._share(services)
         committing = self._run(pipeline.run(), "pipeline")
         self._run(registry.watch(), "registry")
+        self._run(leftovers.run(), "leftovers")
         rolling = self._run(rollups.run(), "rollups")
         self._run(streams.run(), "streams")
         self._run(notices.run(), "notices")
@@ -451,9 +486,10 @@ class Server:
         await disk.look()  # before anything is taken
         self._run(disk.run(), "disk-budget")
         sweeping = self._run(retention.run(), "retention")
+        packing = self._run(packer.run(), "packing")
         self._run(collect_garbage(), "garbage")
         self._run(_watch_files(), "file-descriptors")
-        self._run(_flush_for_ever(registry), "last-seen")
+        self._run(_flush_for_ever(registry, lambda: services.servers), "last-seen")
         pruning = prune_for_ever(
             store,
             lambda: services.settings,
@@ -491,11 +527,15 @@ class Server:
         # Who waits for the last commits need not wait for these too.
         self._parts.callback(rolling.cancel)
         self._parts.callback(sweeping.cancel)
+        self._parts.callback(packing.cancel)
         if link is not None:
             link.dropped.known = await store.broker_drops.find(str(link.broker))
             self._run(link.run(), "mqtt-link")
             self._run(_note_broker_drops(store, link), "broker-drops")
+        if legacies is not None:
+            self._run(legacies.run(), "mqtt-legacies")
         if listener is not None:
+            self._keep_sessions(store, listener, instance, elsewhere)
             tls = self._listener_tls(settings)
             await _listen(settings, listener, tls, self._handed, self._worker)
             self._run(listener.sweep(), "mqtt-sweep")
@@ -507,6 +547,36 @@ class Server:
             log.info("admin key created", file=str(settings.data_directory / "api_secret_key"))
         return settings
 
+    async def _counts(self, settings: Settings) -> tuple[SharedCounts | None, Windows]:
+        """Return where limits are counted: on all servers together if there is a Redis."""
+        key = settings.api_secret_key
+        # The same on all servers, and of no use for anything else.
+        secret = hmac.digest((key.get_secret_value() if key else "").encode(), b"limits", "sha256")
+        if settings.rate_limit_storage is None:
+            return None, Windows(secret)
+        shared = SharedCounts(settings.rate_limit_storage, secret)
+        self._at_end("limits", shared.close, shutdown.STORE)
+        await shared.start()
+        return shared, Windows(secret, shared)
+
+    def _share(self, services: Services) -> None:
+        """Have limits follow how many servers there are, and whether these count together."""
+
+        def limit() -> None:
+            services.limit(services.settings)
+
+        if services.instance is not None:
+            services.instance.counted.add(limit)
+        shared = services.shared_counts
+        if shared is None:
+            return
+        for buckets in services.access.limits.all:
+            shared.add(buckets)
+        if services.listener is not None:
+            shared.add(services.listener.shares)
+        shared.changed.add(limit)
+        self._run(shared.run(), "limits")
+
     async def _lease(self, settings: Settings, store: Store, ids: IngestIds) -> Instance | None:
         if store.engine.name == "sqlite":
             return None  # the file is this server's: it has claimed it
@@ -516,6 +586,20 @@ class Server:
         self._at_end("instance", instance.end, shutdown.STORE)
         return instance
 
+    @staticmethod
+    async def _legacies(
+        settings: Settings, store: Store, instance: Instance | None, link: Link | None
+    ) -> Legacies | None:
+        """Return what reads out what a broker holds for servers that are gone."""
+        if link is None or instance is None or not settings.mqtt_shared:
+            return None
+        legacies = Legacies(link, store.broker_members, instance.token)
+        try:
+            await legacies.enter(instance.mqtt_client_id or settings.mqtt_client_id)
+        except StoreUnavailableError as error:
+            raise StartError(f"DATABASE_URL: {error}") from error
+        return legacies
+
     async def _join(self, elsewhere: Elsewhere | None) -> None:
         """Exchange events with other servers from now on."""
         if elsewhere is None:
@@ -523,6 +607,22 @@ class Server:
         self._at_end("signals", elsewhere.close, shutdown.STORE)
         await elsewhere.start()
         self._run(elsewhere.run(), "signals")
+
+    def _keep_sessions(
+        self,
+        store: Store,
+        listener: Listener,
+        instance: Instance | None,
+        elsewhere: Elsewhere | None,
+    ) -> None:
+        """Have sessions of MQTT go from one server to another."""
+        if instance is None or elsewhere is None:
+            return
+        keeper = listener.keep(store.mqtt_sessions, elsewhere, instance.token)
+        elsewhere.receive_at_once(signals.Asked, lambda told: keeper.asked(told.keys))
+        elsewhere.receive_at_once(signals.Given, lambda told: keeper.given(told.keys))
+        elsewhere.reconnected = keeper.reconnected
+        self._run(keeper.run(), "mqtt-sessions")
 
     def _trace(
         self,
@@ -668,13 +768,14 @@ def _dispatcher(
     store: Store,
     runs: Mapping[str, Run],
     suspects: asyncio.Lock,
+    instance: Instance | None,
     concurrent: int = CONCURRENT,
 ) -> Dispatcher:
     return Dispatcher(
         store.actions,
         runs,
         interval=settings.processing_interval,
-        alone=store.engine.name == "sqlite",
+        server=instance.token if instance is not None else "",
         concurrent=concurrent,
         suspects=suspects,
     )
@@ -699,6 +800,13 @@ def _elsewhere(
     )
 
 
+def _behind(streams: Streams, listener: Listener | None) -> Callable[[], set[object]]:
+    """Return what tells who watches here and has no room for much more."""
+    if listener is None:
+        return streams.behind
+    return lambda: streams.behind() | listener.fanout.behind()
+
+
 def _exchange(
     elsewhere: Elsewhere | None,
     pipeline: Pipeline,
@@ -708,6 +816,7 @@ def _exchange(
     publisher: Publisher,
     notices: Notices,
     store: Store,
+    registry: Registry,
 ) -> None:
     """Have other servers told what happens here, and show here what they tell."""
     if elsewhere is None:
@@ -731,13 +840,14 @@ def _exchange(
         notices.revised(told.revisions)
 
     async def configured(told: signals.Configured) -> None:
-        await publisher.show(told.names)
+        await publisher.show(dict(told.revisions))
 
     async def published(told: signals.Announced) -> None:
         if listener is not None:
             listener.publish_here(told.topic, told.payload, told.network)
 
     elsewhere.interest = interest
+    elsewhere.behind = _behind(streams, listener)
     elsewhere.receive(signals.Shown, show)
     elsewhere.receive(signals.Revised, revised)
     elsewhere.receive(signals.Configured, configured)
@@ -745,10 +855,11 @@ def _exchange(
     pipeline.elsewhere = elsewhere
     hub.tell_elsewhere(lambda: not elsewhere.is_alone, elsewhere.changed)
     streams.shown = shown
+    registry.changed_here.add(elsewhere.registry_changed)
     store.configurations.revised.add(
         lambda revisions: elsewhere.tell(signals.Revised(tuple(revisions)))
     )
-    publisher.shown = lambda names: elsewhere.tell(signals.Configured(tuple(names)))
+    publisher.shown = lambda told: elsewhere.tell(signals.Configured(tuple(told.items())))
     if listener is not None:
         listener.published = lambda *told: elsewhere.tell(signals.Announced(*told))
 
@@ -778,21 +889,12 @@ def _changes(
             part.interval = settings.processing_interval
             part.wake()
 
-    def limit(settings: Settings) -> None:
-        services.access.limits.allow(
-            read=settings.rate_limit_read,
-            write=settings.rate_limit_write,
-            ingest=settings.rate_limit_ingest,
-        )
-        services.limiter.allow(settings.rate_limit_failed_logins)
-        if listener is not None:
-            listener.shares.allow(settings.rate_limit_mqtt)
-
     def keep(settings: Settings) -> None:
         services.retention.default = settings.retention
         rejections.per_source_per_hour = settings.rejected_per_source_per_hour
         rejections.maximum_bytes = settings.rejected_max_bytes
         services.disk.budget = settings.disk_budget
+        services.packer.after = settings.packing_age
 
     def stream(settings: Settings) -> None:
         services.streams.maximum = settings.max_streams
@@ -812,7 +914,7 @@ def _changes(
     # The first one may fail.
     yield (*OF_LOGS, *OF_SECRETS), logs.configure_by
     yield OF_PROCESSING, look_so_often
-    yield OF_RATES, limit
+    yield OF_RATES, services.limit
     yield OF_KEEPING, keep
     yield OF_NOTICES, notify
     yield OF_STREAMS, stream
@@ -956,7 +1058,9 @@ async def collect_garbage() -> None:
     gc.disable()
     try:
         while True:
-            await asyncio.sleep(COLLECT_SECONDS)
+            for _ in range(YOUNG_COLLECTIONS):
+                await asyncio.sleep(COLLECT_SECONDS)
+                gc.collect(1)
             gc.collect()
     finally:
         gc.enable()
@@ -986,10 +1090,14 @@ async def _watch_files() -> None:
         await asyncio.sleep(FILES_SECONDS)
 
 
-async def _flush_for_ever(registry: Registry) -> None:
+async def _flush_for_ever(registry: Registry, servers: Callable[[], int]) -> None:
+    waited = 0.0
     while True:
-        await asyncio.sleep(FLUSH_SECONDS)
-        await _flush_last_seen(registry)
+        await asyncio.sleep(FLUSH_BESIDE_OTHERS_SECONDS)
+        waited += FLUSH_BESIDE_OTHERS_SECONDS
+        if servers() > 1 or waited >= FLUSH_SECONDS:
+            waited = 0.0
+            await _flush_last_seen(registry)
 
 
 async def _flush_last_seen(registry: Registry) -> None:

@@ -35,6 +35,7 @@ from heliograph.model.credentials import LONGEST_PASSWORD as LONGEST
 from heliograph.model.credentials import SHORTEST_PASSWORD as SHORTEST
 from heliograph.model.credentials import is_guessable, weakness
 from heliograph.model.retention import Retention
+from heliograph.model.time import HOUR
 from heliograph.secrets import (
     MAKE_ONE,
     Secrets,
@@ -53,7 +54,7 @@ OF_RATES = (
 )
 OF_KEEPING = (
     *("retention_days", "rollup_retention_days", "log_retention_days"),
-    *("rejected_per_source_per_hour", "rejected_max_bytes", "disk_budget"),
+    *("rejected_per_source_per_hour", "rejected_max_bytes", "disk_budget", "pack_after"),
 )
 OF_NOTICES = (
     *("notice_window", "notices_per_hour", "smtp_host", "smtp_port", "smtp_security"),
@@ -180,6 +181,18 @@ def _bytes(value: Any) -> Any:
     return round(float(found[1]) * (1_024 if found[3] else 1_000) ** power)
 
 
+def _age(value: str) -> str:
+    text = value.strip().lower()
+    found = re.fullmatch(r"(\d{1,6})\s*([hd])", text)
+    if text != "never" and (not found or not 2 <= _hours(text) <= 876_000):
+        raise ValueError("should be never, or at least 2h, like 26h or 30d")
+    return text
+
+
+def _hours(text: str) -> int:
+    return int(text[:-1]) * (24 if text.endswith("d") else 1)
+
+
 def _destinations(value: Any) -> Any:
     return tuple(map(parse_destination, split(value))) if isinstance(value, str) else value
 
@@ -202,6 +215,26 @@ def _web_address(value: SecretStr) -> SecretStr:
     return value
 
 
+def _redis(url: str) -> str:
+    # What is wrong with it is not shown: that could be a part of a password.
+    rule = "should be like redis://host:6379/0 or, for TLS, rediss://user:password@host:6379/0"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(rule) from None
+    if (
+        parts.scheme not in ("redis", "rediss")
+        or not host
+        or port == 0
+        or not re.fullmatch(r"(/\d{0,4})?", parts.path)
+        or parts.query
+        or parts.fragment
+    ):
+        raise ValueError(rule)
+    return url
+
+
 def _levels(value: Any) -> Any:
     return tuple(map(parse_level, split(value))) if isinstance(value, str) else value
 
@@ -214,11 +247,13 @@ Destinations = Annotated[tuple[Destination, ...], BeforeValidator(_destinations)
 Bound = Annotated[int, Field(ge=0, le=1_000_000)]
 PerMinute = Annotated[int, Field(ge=0, le=100_000_000)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
+Age = Annotated[str, AfterValidator(_age)]
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0, le=1 << 60)]
 # What an HTTP header can carry.
 Key = Annotated[
     SecretStr, _matching(r"[!-~]{1,256}", "1 to 256 visible ASCII characters without spaces")
 ]
+RedisUrl = Annotated[str, AfterValidator(_redis)]
 WebAddress = Annotated[SecretStr, AfterValidator(_web_address)]
 Host = Annotated[
     str,
@@ -315,6 +350,7 @@ class Settings(BaseModel):
     rollup_retention_days: Days = 0
     log_retention_days: Days = 0
     disk_budget: Bytes = 0
+    pack_after: Age | None = None
     audit_days: int = Field(730, ge=1, le=36_500)
     max_streams: int = Field(1_000, ge=0, le=1_000_000)
     max_streams_per_principal: int = Field(100, ge=0, le=1_000_000)
@@ -323,6 +359,7 @@ class Settings(BaseModel):
     rate_limit_ingest: PerMinute = 600_000
     rate_limit_mqtt: PerMinute = 100_000
     rate_limit_failed_logins: PerMinute = 30
+    rate_limit_storage: RedisUrl | None = Field(None, repr=False)
 
     webhook_allow: Destinations = ()
     scripts_dir: Path | None = None
@@ -527,6 +564,13 @@ class Settings(BaseModel):
     def retention(self) -> Retention:
         """What counts where nothing is said of a network or sensor."""
         return Retention(self.retention_days, self.rollup_retention_days, self.log_retention_days)
+
+    @property
+    def packing_age(self) -> int | None:
+        """Microseconds after which measurements are packed; 0: never; None: nothing is said."""
+        if self.pack_after is None:
+            return None
+        return 0 if self.pack_after == "never" else _hours(self.pack_after) * HOUR
 
     def _check_ports(self) -> None:
         taken: list[tuple[str, Address]] = []

@@ -6,7 +6,9 @@ open across an await that others could end.
 """
 
 import asyncio
+import contextlib
 import os
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -104,9 +106,19 @@ class Traces:
 
     async def close(self) -> None:
         """Send what is left, for a moment."""
-        ending = asyncio.to_thread(self._provider.shutdown)
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def end() -> None:
+            try:
+                self._provider.shutdown()
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(ended.set)
+
+        # The loop would wait at its end for a thread of its own: it tries for many seconds.
+        threading.Thread(target=end, name="traces' end", daemon=True).start()
         try:
-            await asyncio.wait_for(ending, CLOSING_SECONDS)
+            await asyncio.wait_for(ended.wait(), CLOSING_SECONDS)
         except TimeoutError:
             log.warning("traces left unsent at the end")
 

@@ -25,13 +25,14 @@ class Worker(NamedTuple):
 
     Each has a `number` from 0. One of them `speaks`: it tells what would be the same of each. Those
     that `share_ports` bind the ports of MQTT by themselves, each beside the others; the rest
-    inherit bound sockets.
+    inherit bound sockets. One `is_again` if there was another in its place before.
     """
 
     processes: int = 1
     number: int = 0
     speaks: bool = True
     share_ports: bool = False
+    is_again: bool = False
 
     @property
     def is_alone(self) -> bool:

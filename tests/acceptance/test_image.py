@@ -6,6 +6,7 @@ but for the volume and /tmp.
 """
 
 import contextlib
+import faulthandler
 import importlib.metadata
 import json
 import os
@@ -70,6 +71,8 @@ class Image(NamedTuple):
 
 
 def run(*command: str, **environment: str) -> str:
+    # All of it takes longer than a test may on a busy machine: each step has a time of its own.
+    faulthandler.dump_traceback_later(SECONDS + 60, exit=True, file=sys.__stderr__)
     done = subprocess.run(
         command,
         cwd=ROOT,

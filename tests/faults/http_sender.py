@@ -12,10 +12,20 @@ RETRY_SECONDS = 0.05
 
 
 class HttpSender:
-    """A few connections that share a list of readings."""
+    """A few connections that share a list of readings.
+
+    Who answers nothing for `patience` seconds is given up for another connection.
+    """
 
     def __init__(
-        self, port: int, key: str, count: int, *, idempotent: bool, connections: int = 8
+        self,
+        port: int,
+        key: str,
+        count: int,
+        *,
+        idempotent: bool,
+        connections: int = 8,
+        patience: float | None = None,
     ) -> None:
         self.acknowledged: set[int] = set()
         self.repeated: set[int] = set()
@@ -26,6 +36,7 @@ class HttpSender:
         self._key = key
         self._idempotent = idempotent
         self._connections = connections
+        self._patience = patience
         self._start = time.time() - 3_600
         self._left = iter(range(count))
         self._writers: set[asyncio.StreamWriter] = set()
@@ -50,8 +61,11 @@ class HttpSender:
                     if streams is None:
                         streams = await asyncio.open_connection("127.0.0.1", self._port)
                         self._writers.add(streams[1])
-                    status = await self._post(n, *streams)
+                    async with asyncio.timeout(self._patience):
+                        status = await self._post(n, *streams)
                 except (OSError, asyncio.IncompleteReadError):
+                    if streams is not None:
+                        streams[1].transport.abort()
                     status, streams = 0, None
                 self.statuses.add(status)
                 if status == 201:

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from mqtt_client import Client, publish
+from no_tls import NO_TLS
 from ports import free_port
 from program import Program
 
@@ -28,6 +29,8 @@ class ServerProcess:
 
     With a `module` of this folder it runs that instead.
     """
+
+    arguments: tuple[str, ...] = ("serve",)
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class ServerProcess:
         self.starts += 1
         with (self.folder / "server.log").open("ab") as output:
             self._process = Program(
-                "serve",
+                *self.arguments,
                 env=self._environment,
                 cwd=self.folder,
                 stdout=output,
@@ -150,7 +153,10 @@ class ServerProcess:
     def client(self, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
         """Return an HTTP client with the admin key."""
         return httpx.AsyncClient(
-            base_url=self.url, headers=ADMIN if headers is None else headers, timeout=40
+            base_url=self.url,
+            headers=ADMIN if headers is None else headers,
+            timeout=40,
+            verify=NO_TLS,
         )
 
     async def device(self, device_id: str) -> str:

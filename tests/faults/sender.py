@@ -24,11 +24,12 @@ class Publication:
 
 
 class Sender:
-    """An MQTT 3.1.1 client with QoS 1, a window and a persistent session.
+    """An MQTT 3.1.1 client with QoS 1, a window and, unless it is `clean`, a persistent session.
 
     On a new connection it repeats what was not acknowledged, in order: under the same packet
     id and flagged DUP, or, as some poor clients do, with `renumber` as if it were new. With a
-    `pace` it takes so many seconds before it sends more.
+    `pace` it takes so many seconds before it sends more. Who answers nothing for `patience` seconds
+    is given up for another connection.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class Sender:
         *,
         window: int = 500,
         renumber: bool = False,
+        clean: bool = False,
         pace: float = 0,
+        patience: float = ANSWER_SECONDS,
     ) -> None:
         self.device_id = device_id
         self.publications = publications
@@ -52,7 +55,9 @@ class Sender:
         self._key = key
         self._window = window
         self._renumber = renumber
+        self._clean = clean
         self._pace = pace
+        self._patience = patience
         self._under_way: dict[int, int] = {}
         self._next = 0
         self._packet_id = random.randrange(1, 60_000)
@@ -89,8 +94,8 @@ class Sender:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         self._writer = writer
         try:
-            writer.write(connect(self.device_id, self.device_id, self._key, clean=False))
-            async with asyncio.timeout(ANSWER_SECONDS):
+            writer.write(connect(self.device_id, self.device_id, self._key, clean=self._clean))
+            async with asyncio.timeout(self._patience):
                 answer = await reader.readexactly(4)
             if answer[3] == 3:  # the server can't tell yet who we are: later
                 raise ConnectionRefusedError
@@ -100,7 +105,7 @@ class Sender:
             writer.write(self._repetitions())
             while not self.done:
                 writer.write(self._fresh())
-                async with asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(self._patience):
                     data = await reader.read(1 << 16)
                 if not data or writer.transport.is_closing():
                     raise ConnectionResetError

@@ -1,14 +1,8 @@
 """A backup in the middle of a load: all acknowledged before it is in it, once, and a prefix."""
 
 import asyncio
-import os
 
-import pytest
-
-from commands import called
-from faults.database import PostgresqlDatabase, SqliteFile
 from faults.http_sender import HttpSender
-from postgresql import PROGRAMS
 
 COUNT = 20_000
 BEFORE = 40
@@ -16,33 +10,13 @@ SENDERS = 3
 LONG = {"BEFORE": 2_000}
 
 
-@pytest.fixture
-def other(database, tmp_path, postgresql_cluster):
-    """A database to restore to, in which there is nothing."""
-    if database.engine == "sqlite":
-        yield SqliteFile(tmp_path / "restored.db")
-        return
-    name = postgresql_cluster.create_database()
-    yield PostgresqlDatabase(postgresql_cluster, name)
-    postgresql_cluster.drop_database(name)
-
-
-async def test_everything_acknowledged_before_is_in_it(server, database, other, tmp_path):
+async def test_everything_acknowledged_before_is_in_it(server, database, other, run_command):
     senders = []
     for number in range(SENDERS):
         key = await server.device(f"device-{number}")
         # One connection each: what a sender sends next it sends once the last is acknowledged.
         senders.append(HttpSender(server.port, key, COUNT, idempotent=False, connections=1))
     load = [asyncio.create_task(sender.run()) for sender in senders]
-
-    def command(*arguments, url):
-        environment = {
-            "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
-            "DATABASE_URL": url,
-            "DATA_DIRECTORY": str(tmp_path),
-        }
-        done = called(*arguments, environment=environment, folder=tmp_path)
-        assert done.returncode == 0, done.stderr
 
     async def acknowledged(count):
         while any(len(sender.acknowledged) < count for sender in senders):
@@ -51,7 +25,7 @@ async def test_everything_acknowledged_before_is_in_it(server, database, other, 
 
     await acknowledged(BEFORE)
     before = [set(sender.acknowledged) for sender in senders]
-    await asyncio.to_thread(command, "backup", "backup", url=database.url)
+    await run_command("backup", "backup", url=database.url)
     during = [len(sender.acknowledged) for sender in senders]
     # The load has gone on meanwhile.
     assert sum(during) > sum(map(len, before))
@@ -60,7 +34,7 @@ async def test_everything_acknowledged_before_is_in_it(server, database, other, 
         task.cancel()
     await asyncio.gather(*load, return_exceptions=True)
 
-    await asyncio.to_thread(command, "restore", "backup", url=other.url)
+    await run_command("restore", "backup", url=other.url)
     for number, sent in enumerate(before):
         stored = await asyncio.to_thread(
             other.column,

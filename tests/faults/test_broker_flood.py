@@ -47,7 +47,10 @@ async def flood(server, database, broker, publish_all):
         async with database.held_up():
             await publish_all
             await condition(is_full, what="as much in flight as may be")
-            assert await server.readiness() == 200
+            async with server.client() as http:
+                reasons = (await http.get("/readyz")).json()["reasons"]
+            # A slow machine holds it up for longer than a commit waits. To be full is no reason.
+            assert set(reasons) <= {"The database is not available"}
         began = time.monotonic()
         await server.caught_up(broker.port)
     seconds = time.monotonic() - began

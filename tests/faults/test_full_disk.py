@@ -5,46 +5,15 @@ without that it does not run at all, which is the same as its absence.
 """
 
 import asyncio
-import os
-import shutil
-import subprocess
-import tempfile
 import time
-from pathlib import Path
 
-import pytest
-
-from database_copies import migrated_database
-from faults.database import PostgresqlDatabase, SqliteFile, check_once, values
+from faults.database import check_once, values
+from faults.full_disk import fill
 from faults.http_sender import HttpSender
 from faults.sender import Sender, timed, untimed
 
 MESSAGES = 4_000
 SECONDS = 90
-
-
-@pytest.fixture
-def small_disk():
-    """A file system of 48 MiB, where PostgreSQL's user gets to as well."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    folder = Path(tempfile.mkdtemp(prefix="heliograph-disk-"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-    folder.rmdir()
-
-
-def fill(folder):
-    """Leave no byte free, and return the ballast."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 4_096)
-        except OSError:
-            pass
-    return ballast
 
 
 async def goes_on(server, database, folder):
@@ -83,27 +52,6 @@ async def goes_on(server, database, folder):
     check_once(values(database, "posting"), poster.values)
 
 
-async def test_sqlite(make_server, small_disk):
-    path = small_disk / "heliograph.db"
-    shutil.copy(migrated_database(), path)
-    database = SqliteFile(path)
-    server = await make_server(database.url)
-    await goes_on(server, database, small_disk)
-
-
-async def test_postgresql(make_server, postgresql_cluster, postgresql_template, small_disk):
-    cluster = postgresql_cluster
-    space = small_disk / "space"
-    space.mkdir()
-    shutil.chown(space, "postgres")
-    cluster.execute(f"CREATE TABLESPACE small LOCATION '{space}'")
-    name = f"small_{os.getpid()}"
-    cluster.execute(f'CREATE DATABASE "{name}" TEMPLATE "{postgresql_template}" TABLESPACE small')
-    try:
-        database = PostgresqlDatabase(cluster, name)
-        server = await make_server(database.url)
-        await goes_on(server, database, small_disk)
-        assert cluster.is_running()
-    finally:
-        cluster.drop_database(name)
-        cluster.execute("DROP TABLESPACE small")
+async def test_goes_on(make_server, database_on_small_disk, small_disk):
+    server = await make_server(database_on_small_disk.url)
+    await goes_on(server, database_on_small_disk, small_disk)

@@ -64,4 +64,5 @@ async def test_many_large_pages_at_once_hold_no_more_than_they_may(server):
         assert refused == codes.count("TOO_MANY_LARGE_ANSWERS")
         assert await server.metric("heliograph_http_answering_bytes") == 0
     growth = server.peak_bytes() - before
+    print(f"{growth >> 20} MiB more, {codes.count('')} of {len(codes)} answered")
     assert growth < MOST_GROWTH, f"{growth >> 20} MiB"

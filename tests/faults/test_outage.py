@@ -88,8 +88,14 @@ async def test_what_is_in_flight_is_bounded(server, stoppable_database):
         )
         for n in range(10_000)
     ]
+    # Of a persistent session nothing is known without the database: its client comes later.
     sender = Sender(
-        server.mqtt_port, "flood", await server.device("flood"), publications, window=9_000
+        server.mqtt_port,
+        "flood",
+        await server.device("flood"),
+        publications,
+        window=9_000,
+        clean=True,
     )
     await asyncio.to_thread(cluster.stop, immediate=True)
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:

@@ -51,7 +51,12 @@ async def test_the_whole_end_has_one_budget_while_the_database_is_away(make_serv
             posted = asyncio.create_task(http.get("/readyz"))
             await server.ready(status=503)
         ingested = asyncio.create_task(http.post("/ingest", json={"device_id": "pump-1", "t": 1}))
-        await asyncio.sleep(0.2)
+
+        async def is_taken():
+            depth = await server.metric("heliograph_ingest_queue_depth")
+            return ingested.done() or depth >= 2
+
+        await condition(is_taken, what="the message and the request that wait, or are refused")
         began = time.monotonic()
         server.terminate()
         for answer in (await posted, await ingested):

@@ -1,7 +1,10 @@
 """A store on each engine, on a database of the test's own."""
 
+import contextlib
 import shutil
+import tempfile
 import uuid
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -9,6 +12,9 @@ import pytest
 from database_copies import Copies, migrated_database
 from heliograph.access import passwords
 from heliograph.store import open_store
+
+MEMORY = Path("/dev/shm")
+LEAST_ROOM = 1 << 30
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,6 +27,26 @@ def passwords_cheaper():
 
 
 @pytest.fixture(scope="session")
+def folders_in_memory():
+    """The folder of this process's tests, where a commit waits for no disk; none without room."""
+    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < LEAST_ROOM:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="heliograph-tests-", dir=MEMORY) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def tmp_path(folders_in_memory, tmp_path_factory):
+    if folders_in_memory is None:
+        yield tmp_path_factory.mktemp("test")
+        return
+    folder = Path(tempfile.mkdtemp(dir=folders_in_memory))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
 def sqlite_template():
     """The file of a migrated database, to be copied."""
     return migrated_database()
@@ -28,7 +54,8 @@ def sqlite_template():
 
 @pytest.fixture(scope="session")
 def postgresql_copies(postgresql_cluster, postgresql_template):
-    return Copies(postgresql_cluster, postgresql_template)
+    with contextlib.closing(Copies(postgresql_cluster, postgresql_template)) as copies:
+        yield copies
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """What a test gets is as no test has left it."""
 
+import contextlib
+
 import psycopg
 import pytest
 
@@ -11,7 +13,8 @@ from rows import NOON, log, measurement
 
 @pytest.fixture
 def copies(postgresql_cluster, postgresql_template):
-    return Copies(postgresql_cluster, postgresql_template)
+    with contextlib.closing(Copies(postgresql_cluster, postgresql_template)) as copies:
+        yield copies
 
 
 def state(cluster, name):

@@ -1,5 +1,6 @@
 """Traces over OTLP, taken by a receiver of the test's own."""
 
+import asyncio
 import http.server
 import subprocess
 import sys
@@ -108,12 +109,29 @@ async def test_spans_of_requests_commits_rules_and_actions(tmp_path, collector):
 
 async def test_a_collector_that_is_away_holds_nothing_up(tmp_path, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "4")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
     monkeypatch.setattr(traces, "CLOSING_SECONDS", 0.01)
     async with running(tmp_path) as here:
         for _ in range(20):
             assert (await here.http.get("/ping")).status_code == 200
+
+
+def test_whoever_ends_waits_for_no_collector(monkeypatch):
+    monkeypatch.setattr(traces, "CLOSING_SECONDS", 0.01)
+    released, sent = threading.Event(), []
+
+    class Provider:
+        def get_tracer(self, *_):
+            return None
+
+        def shutdown(self):
+            sent.append(released.wait(10))
+
+    asyncio.run(traces.Traces(Provider()).close())
+    assert sent == []
+    released.set()
 
 
 @pytest.mark.parametrize(

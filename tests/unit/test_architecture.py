@@ -34,6 +34,7 @@ LEVELS = {
     "model": 0,
     "simulator": 0,
     "access/policy": 1,
+    "packed": 1,
     "store": 2,
     "mqtt": 2,
     "live": 2,
@@ -45,8 +46,10 @@ LEVELS = {
     "rollups": 4,
     "brokers": 5,
     "doctor": 5,
+    "packer": 5,
     "presence": 5,
     "retention": 5,
+    "siblings": 5,
     "http": 6,
     "server": 7,
     "app": 8,
@@ -86,6 +89,11 @@ SQL = re.compile(
 
 # Where packages come from is the affair of whoever installs: no file has such a name, nor this one.
 REGISTRIES = ("pypi" + ".org", "python" + "hosted", "debian" + ".org", "npm" + "js")
+
+
+# A file of fewer lines says why it is apart if only one other needs it.
+SMALL = 60
+APART = re.compile(r"\ba\s+file\s+of\s+its\s+own\b")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -397,6 +405,23 @@ def foreign_addresses(name: str, text: str) -> Iterator[str]:
             yield f"{name}:{number} names an address or path of one machine: {line.strip()[:80]}"
 
 
+def lonely(modules: list[Module]) -> Iterator[str]:
+    """Yield small files that one other imports alone and that do not say why they are apart.
+
+    A command, a resource over HTTP and a subject of the store have a file each; migrations too.
+    """
+    graph = graph_of(modules)
+    for module in modules:
+        has_its_own = module.part == "cli" or "migrations" in module.name
+        has_its_own |= any(each in module.text for each in ("= Resource(", "(Subject):"))
+        is_small = len(module.text.splitlines()) < SMALL and not module.is_package
+        if has_its_own or not is_small or APART.search(module.text):
+            continue
+        importers = [name for name, others in graph.items() if module.name in others]
+        if len(importers) == 1:
+            yield f"{module.name} is imported by {importers[0]} alone: why is it a file of its own?"
+
+
 RULES: list[Callable[[Module], Iterator[str]]] = [
     wrong_imports,
     unplaced,
@@ -421,6 +446,7 @@ def test_rules_hold_in_every_module() -> None:
     # Imports for types count as well.
     assert circles(MODULES) == []
     assert classes_of_one_name(MODULES) == {}
+    assert_none(lonely(MODULES))
 
 
 def test_nothing_has_a_place_that_is_not_there() -> None:
@@ -511,6 +537,9 @@ def test_other_rules_find_what_they_forbid() -> None:
     assert circles(circle) == [{"heliograph.http.one", "heliograph.http.two"}]
     same = [Module("heliograph.http.one", "class Plan: ..."), Module("two", "class Plan: ...")]
     assert classes_of_one_name(same) == {"Plan": ["heliograph.http.one", "two"]}
+    user = Module("heliograph.http.four", "from heliograph.http import small")
+    for text, complaints in (("x = 1", 1), ('"""So it is a\nfile of its own."""', 0)):
+        assert len(list(lonely([Module("heliograph.http.small", text), user]))) == complaints
     assert list(unplaced(Module("heliograph.plugins", "", is_package=True))) != []
     for address in (REGISTRIES[0], f"{ROOT}/README.md"):
         assert list(foreign_addresses("README.md", f"see {address}")) != []

@@ -26,6 +26,16 @@ def test_it_holds_to_the_specification():
         validator.validate(wrong)
 
 
+def test_the_image_says_where_the_authorities_are_that_it_trusts():
+    # Else nothing is: /usr/lib/ssl/certs is a link of the package openssl, which is taken out.
+    image = (ROOT / "Dockerfile").read_text("utf-8")
+    removed = " ".join(re.findall(r"dpkg --remove((?:.*\\\n)+)", image))
+    assert "openssl" in removed.split()
+    assert "ca-certificates" not in removed.split()
+    assert "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt" in image
+    assert "SSL_CERT_DIR=/etc/ssl/certs" in image
+
+
 def test_what_it_mounts_is_declared():
     mounted = {
         volume.partition(":")[0]

@@ -22,6 +22,9 @@ NAMES = ["limit", "offset", "start", "end", "network_identifier"]
         ("limit" * 20, NAMES, []),
         ("temp", ["temperature", "tempo"], ["tempo", "temperature"]),
         ("e", ["end"], []),
+        ("actve", ["late", "limit", "sort"], []),
+        ("imit", NAMES, ["limit"]),
+        ("external_temperature", ["temperature"], ["temperature"]),
         ("\ud800", NAMES, []),
     ],
 )

@@ -252,6 +252,30 @@ def test_an_unknown_database_is_refused_without_showing_its_url(monkeypatch):
         assert "hidden" not in line
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("memcached://hidden:1", "hidden:6379", "redis://", "redis://h:0"),
+        *("redis://u:hidden@h:x/0", "async+redis://hidden", "redis://h/hidden"),
+        "redis://h/0?socket_timeout=hidden",
+    ],
+)
+def test_another_storage_of_limits_is_refused_without_showing_its_url(monkeypatch, url):
+    monkeypatch.setenv("RATE_LIMIT_STORAGE", url)
+    assert refusal() == (
+        "RATE_LIMIT_STORAGE: should be like redis://host:6379/0 or, for TLS,"
+        " rediss://user:password@host:6379/0"
+    )
+
+
+@pytest.mark.parametrize("url", ["redis://h", "redis://[::1]:6379/15", "rediss://u:hidden@h:1/0"])
+def test_a_redis_for_limits_is_taken_and_its_password_masked(monkeypatch, url):
+    monkeypatch.setenv("RATE_LIMIT_STORAGE", url)
+    settings = load_settings()
+    assert settings.rate_limit_storage == url
+    assert "hidden" not in str(settings.masked()) + repr(settings)
+
+
 def test_every_wrong_variable_is_named(monkeypatch):
     monkeypatch.setenv("PORT", "x")
     monkeypatch.setenv("DEBUG", "x")

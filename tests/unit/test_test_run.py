@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import shared
 from ports import free_port
 
@@ -72,3 +74,17 @@ def test_what_is_made_once_is_made_once() -> None:
     for _ in range(2):
         assert shared.once("a-test-of-this", lambda: made.append(1) or ["x", 1]) == ["x", 1]
     assert made == [1]
+
+
+def test_each_test_that_is_not_measured_is_there() -> None:
+    text = ""
+    for line in Path(TESTS, "unmeasured.txt").read_text().splitlines():
+        if line.startswith(" "):
+            assert f"def {line.strip().rpartition('::')[2]}(" in text, f"no such test: {line}"
+        elif line and not line.startswith("#"):
+            text = Path(TESTS, line).read_text()
+
+
+def test_what_is_mostly_on_sqlite_is_there(request: pytest.FixtureRequest) -> None:
+    conftest = request.config.pluginmanager.get_plugin(f"{TESTS}/conftest.py")
+    assert [path for path in conftest.SQLITE_MOSTLY if not Path(TESTS, path).exists()] == []

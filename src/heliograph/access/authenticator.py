@@ -1,18 +1,24 @@
 """From a credential to a principal."""
 
 import hmac
+import re
 
 import msgspec
-from limits import RateLimitItemPerHour
 
 from heliograph.access.limiter import Limiter
 from heliograph.access.passwords import Passwords
 from heliograph.access.registry import KnownSensor, Registry
+from heliograph.access.windows import HOUR, Limit
 from heliograph.address import network_of
 from heliograph.errors import HeliographError
 from heliograph.model.account import LONGEST_USERNAME, Account
 from heliograph.model.audit import Actor, ActorKind, AuditAction, AuditedChange
-from heliograph.model.credentials import LONGEST_PASSWORD, hash_key, is_api_key
+from heliograph.model.credentials import (
+    LONGEST_PASSWORD,
+    hash_key,
+    is_api_key,
+    setup_code,
+)
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.principal import Principal, Role
 from heliograph.model.time import now
@@ -23,8 +29,8 @@ ADMIN = Principal("admin", "admin", Role.OWNER)
 
 # Of one name from one address, and of all together: whoever guesses at one account must not be
 # able to hide it behind guesses at others from the same place.
-OF_NAME_AND_ADDRESS = RateLimitItemPerHour(10)
-OF_ALL = RateLimitItemPerHour(100)
+OF_NAME_AND_ADDRESS = Limit("entries of name and address", 10, HOUR)
+OF_ALL = Limit("entries", 100, HOUR)
 
 
 class FailedLogIns:
@@ -35,7 +41,7 @@ class FailedLogIns:
 
     def __init__(self, audit: Audit, limiter: Limiter) -> None:
         self._audit = audit
-        self._window = limiter.window
+        self._windows = limiter.windows
         self._left_out = 0
 
     async def enter(
@@ -50,8 +56,8 @@ class FailedLogIns:
         # Over MQTT a name may be as long as it likes; what is longer is nobody's.
         name = username[: LONGEST_USERNAME + 1]
         if not (
-            self._window.hit(OF_NAME_AND_ADDRESS, "entry", name, network_of(address))
-            and self._window.hit(OF_ALL, "entries")
+            await self._windows.take(OF_NAME_AND_ADDRESS, name, network_of(address))
+            and await self._windows.take(OF_ALL)
         ):
             self._left_out += 1
             return
@@ -99,6 +105,18 @@ class Authenticator:
     def anonymous(self) -> Principal | None:
         """Return who calls without a credential; None: nobody may."""
         return self._anonymous
+
+    @property
+    def setup_code(self) -> str:
+        """The code that makes the first administrator; of no use once there is one."""
+        return setup_code(self._admin)
+
+    def may_set_up(self, given: str) -> bool:
+        """Return whether this is the setup code, however it is spaced, or the admin key."""
+        text = given.strip().encode("utf-8", "surrogateescape")
+        code = re.sub(rb"[\s-]", b"", text).lower()
+        is_code = hmac.compare_digest(code, self.setup_code.replace("-", "").encode())
+        return hmac.compare_digest(hash_key(text), self._admin) or is_code
 
     async def key(self, key: str) -> Principal | None:
         """Return whose `X-API-Key` this is; None if nobody's, or a deactivated device's."""
@@ -155,21 +173,23 @@ class Authenticator:
         # It was changed meanwhile, by another log-in perhaps.
         return await self.password(username, password, address)
 
-    async def own_password(
-        self, account: Account, password: str, address: str, actor: Actor | None = None
-    ) -> bool:
-        """Return whether it is the account's password; counted like a log-in.
+    async def replace_password(
+        self, account: Account, password: str, new: str, address: str, actor: Actor | None = None
+    ) -> str | None:
+        """Return the hash of a new password of the account's; None: its own is another one.
+
+        It is counted like a log-in.
 
         Raises:
             HeliographError: as `password`.
         """
+        if self._passwords is None:
+            return None
         guess = self._limiter.password(address, account.username, password)
-        right = self._passwords is not None and await self._passwords.verify(
-            account.password_hash, password, guess
-        )
-        if not right and self._failed is not None:
+        renewed = await self._passwords.replace(account.password_hash, password, new, guess)
+        if renewed is None and self._failed is not None:
             await self._failed.enter(account.username, account, address, actor)
-        return right
+        return renewed
 
     async def login(self, username: str, password: bytes, address: str = "") -> Principal | None:
         """Return who logs in over MQTT: the admin key under any name, or a device by its key.
@@ -200,7 +220,7 @@ class Authenticator:
                 return found
             if len(text) <= LONGEST_PASSWORD:
                 return await self._login_user(username, text, address)
-        self._limiter.wrong_key(address, password, username)
+        await self._limiter.wrong_key(address, password, username)
         return None
 
     def device(self, sensor: KnownSensor) -> Principal | None:

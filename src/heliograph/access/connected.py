@@ -49,6 +49,16 @@ class Connected:
             self._ended[number] = moment
             self._note(number)
 
+    def hand_over(self, number: int) -> None:
+        """Count a connection less that goes on at another server: that one notes it."""
+        count = self._counts.get(number, 0) - 1
+        if count > 0:
+            self._counts[number] = count
+        elif self._counts.pop(number, None) is not None:
+            self._since.pop(number, None)
+            self._due.pop(number, None)
+            self._stored.discard(number)
+
     def forget(self) -> None:
         """Know of nobody, and have nothing to store."""
         for known in (self._counts, self._since, self._ended, self._due):

@@ -6,34 +6,31 @@ one: these are counted apart, so that devices and browsers that were left behind
 their site from logging in.
 """
 
-import hashlib
 import math
 import secrets
-import time
 from collections.abc import Sequence
 
-from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
-
 from heliograph.access.turns import Party
+from heliograph.access.windows import Limit, Windows, seconds_until
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.model.credentials import is_random
 
 # Wrong passwords a minute of one account from one address, and from all of them together: whoever
 # guesses from one place must not keep the account's owner out everywhere else.
-WRONG_OF_ACCOUNT_AND_ADDRESS = 10
-WRONG_OF_ACCOUNT = 100
+WRONG_OF_ACCOUNT_AND_ADDRESS = Limit("account and address", 10)
+WRONG_OF_ACCOUNT = Limit("account", 100)
 # Right ones cost a hash too. A hundred clients of one user may come back at the same time.
-RIGHT_OF_ACCOUNT_AND_ADDRESS = 120
-RIGHT_OF_ADDRESS = 600
+RIGHT_OF_ACCOUNT_AND_ADDRESS = Limit("right of account and address", 120)
+RIGHT_OF_ADDRESS = Limit("right of address", 600)
 # Addresses from which users have logged in, the latest ones.
 MOST_KNOWN = 10_000
 
-_ONCE = RateLimitItemPerMinute(1)
+# Of what is given there again within a minute.
+_ONCE = Limit("new", 1)
+_GUESS, _STALE, _SIGN_UP = "guess", "stale", "sign-up"
 
-_Counted = tuple[RateLimitItem, tuple[str, ...]]
+_Counted = tuple[Limit, tuple[str, ...]]
 
 
 class Limiter:
@@ -43,46 +40,39 @@ class Limiter:
     send a minute; 0 is no limit, of any log-ins.
     """
 
-    def __init__(self, per_address: int) -> None:
-        storage = MemoryStorage()
-        self.window = FixedWindowRateLimiter(storage)
-        # These windows slide: around the turn of a minute there would be twice as many guesses.
-        self._guesses = MovingWindowRateLimiter(storage)
+    def __init__(self, per_address: int, windows: Windows | None = None) -> None:
+        # Without others a secret that nobody else has: a wrong password is often nearly right.
+        self.windows = windows or Windows(secrets.token_bytes(32))
         self.allow(per_address)
-        # A wrong password is often nearly a right one: its hash is of use to nobody else.
-        self._secret = secrets.token_bytes(32)
         self._known: dict[Party, None] = {}
 
     def allow(self, per_address: int) -> None:
         """Allow an address so many a minute from now on."""
-        self._of_address = RateLimitItemPerMinute(per_address) if per_address else None
+        self._per_address = per_address
 
-    def exceeded(self, limit: RateLimitItem, *names: str) -> HeliographError:
-        """Return the error for a caller over the limit of the `window`."""
-        reset = self.window.get_window_stats(limit, *names).reset_time
-        return rate_limited("requests", reset - time.time())
-
-    def told(self, address: str, key: bytes = b"") -> bytes:
+    async def told(self, address: str, key: bytes = b"") -> bytes:
         """Return the header lines for who logs in from there: what they may still guess wrong."""
-        limit = self._of_address
-        if limit is None:
+        if not self._per_address:
             return b""
-        kind = "stale" if is_random(key) else "guess"
-        stats = self._guesses.get_window_stats(limit, kind, network_of(address))
-        wait = max(0, math.ceil(stats.reset_time - time.time()))
-        return rate_lines("log-in", limit.amount) % (stats.remaining, wait)
+        limit = self._of_address(_kind(key))
+        found = await self.windows.look(limit, network_of(address))
+        wait = math.ceil(seconds_until(found.reset))
+        return rate_lines("log-in", found.amount) % (found.left, wait)
 
-    def sign_up(self, address: str) -> None:
+    async def sign_up(self, address: str) -> None:
         """Count an account that is made: each costs a password's hash.
 
         Raises:
             HeliographError: RATE_LIMITED.
         """
-        limit, names = self._of_address, ("sign-up", network_of(address))
-        if limit is not None and not self.window.hit(limit, *names):
-            raise self.exceeded(limit, *names)
+        if not self._per_address:
+            return
+        limit, network = self._of_address(_SIGN_UP), network_of(address)
+        if not await self.windows.take(limit, network):
+            found = await self.windows.look(limit, network)
+            raise rate_limited("requests", seconds_until(found.reset))
 
-    def wrong_key(self, address: str, key: bytes, username: str = "") -> None:
+    async def wrong_key(self, address: str, key: bytes, username: str = "") -> None:
         """Count a wrong key or token of this address; the same one again is no new guess.
 
         Right keys are never refused: behind one address there may be a whole site, and one
@@ -91,53 +81,55 @@ class Limiter:
         Raises:
             HeliographError: RATE_LIMITED, there were too many before this one.
         """
-        if self._of_address is None:
+        if not self._per_address:
             return
         network = network_of(address)
-        counted = self._of_address, ("stale" if is_random(key) else "guess", network)
-        self.check(*counted, what="wrong keys")
-        if self.is_new(network, username, key):
-            self.count(*counted)
+        counted = self._of_address(_kind(key)), (network,)
+        await self.check(*counted, what="wrong keys")
+        if await self.is_new(network, username, key) and not await self.count(*counted):
+            # Others, here or on another server, were counted between the two.
+            await self.check(*counted, what="wrong keys")
 
     def password(self, address: str, username: str, password: str) -> "Attempt":
         """Return an attempt to log in as this user from this address."""
         party = Party(network_of(address), username)
-        if self._of_address is None:
+        if not self._per_address:
             return Attempt(self, party, password)
-        of_account = [_limit(WRONG_OF_ACCOUNT_AND_ADDRESS, "account", username, party.network)]
+        of_account: list[_Counted] = [(WRONG_OF_ACCOUNT_AND_ADDRESS, (username, party.network))]
         if party not in self._known:
-            of_account.append(_limit(WRONG_OF_ACCOUNT, "account", username))
+            of_account.append((WRONG_OF_ACCOUNT, (username,)))
         return Attempt(
             self,
             party,
             password,
             of_account=of_account,
-            of_address=[(self._of_address, ("guess", party.network))],
+            of_address=[(self._of_address(_GUESS), (party.network,))],
             right=[
-                _limit(RIGHT_OF_ACCOUNT_AND_ADDRESS, "right", username, party.network),
-                _limit(RIGHT_OF_ADDRESS, "right", party.network),
+                (RIGHT_OF_ACCOUNT_AND_ADDRESS, (username, party.network)),
+                (RIGHT_OF_ADDRESS, (party.network,)),
             ],
         )
 
-    def check(self, limit: RateLimitItem, names: tuple[str, ...], *, what: str) -> None:
+    async def check(self, limit: Limit, names: tuple[str, ...], *, what: str) -> None:
         """Refuse what comes after too many.
 
         Raises:
             HeliographError: RATE_LIMITED.
         """
-        if not self._guesses.test(limit, *names):
-            reset = self._guesses.get_window_stats(limit, *names).reset_time
-            raise rate_limited(what, reset - time.time())
+        found = await self.windows.look(limit, *names)
+        if not found.left:
+            raise rate_limited(what, seconds_until(found.reset))
 
-    def count(self, limit: RateLimitItem, names: tuple[str, ...]) -> None:
-        """Count one."""
-        self._guesses.hit(limit, *names)
+    async def count(self, limit: Limit, names: tuple[str, ...]) -> bool:
+        """Count one; return whether it was not too many."""
+        return await self.windows.take(limit, *names)
 
-    def is_new(self, network: str, username: str, secret: bytes) -> bool:
+    async def is_new(self, network: str, username: str, secret: bytes) -> bool:
         """Return whether a secret is given there for the first time in a minute."""
-        text = username.encode("utf-8", "surrogatepass") + b"\0" + secret
-        guess = hashlib.blake2b(text, key=self._secret).hexdigest()
-        return self.window.hit(_ONCE, "new", network, guess)
+        return await self.windows.take(_ONCE, network, username, secret)
+
+    def _of_address(self, kind: str) -> Limit:
+        return Limit(kind, self._per_address)
 
     def know(self, party: Party) -> None:
         """Let what others guess of this account not count here: its user has logged in here."""
@@ -171,29 +163,29 @@ class Attempt:
         self._of_address = of_address
         self._right = right
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Refuse the password unread after too many wrong ones, or too many at all.
 
         Raises:
             HeliographError: RATE_LIMITED.
         """
         for counted in (*self._of_account, *self._of_address):
-            self._limiter.check(*counted, what="wrong passwords")
+            await self._limiter.check(*counted, what="wrong passwords")
         for counted in self._right:
-            self._limiter.check(*counted, what="log-ins")
+            await self._limiter.check(*counted, what="log-ins")
 
-    def failed(self) -> None:
+    async def failed(self) -> None:
         """Count a wrong one."""
         for counted in self._of_account:
-            self._limiter.count(*counted)
-        if self._of_address and self._limiter.is_new(*self.party, self._password):
+            await self._limiter.count(*counted)
+        if self._of_address and await self._limiter.is_new(*self.party, self._password):
             for counted in self._of_address:
-                self._limiter.count(*counted)
+                await self._limiter.count(*counted)
 
-    def succeeded(self) -> None:
+    async def succeeded(self) -> None:
         """Count a right one."""
         for counted in self._right:
-            self._limiter.count(*counted)
+            await self._limiter.count(*counted)
         self._limiter.know(self.party)
 
 
@@ -213,5 +205,5 @@ def rate_limited(what: str, seconds: float) -> HeliographError:
     return HeliographError(ErrorCode.RATE_LIMITED, message, retry_after=seconds)
 
 
-def _limit(per_minute: int, *names: str) -> _Counted:
-    return RateLimitItemPerMinute(per_minute), names
+def _kind(key: bytes) -> str:
+    return _STALE if is_random(key) else _GUESS

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -51,7 +51,7 @@ class Guess(Protocol):
         """On whose account it waits for its turn."""
         ...
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Refuse it if there were too many.
 
         Raises:
@@ -59,11 +59,11 @@ class Guess(Protocol):
         """
         ...
 
-    def failed(self) -> None:
+    async def failed(self) -> None:
         """Count it as a wrong one."""
         ...
 
-    def succeeded(self) -> None:
+    async def succeeded(self) -> None:
         """Count it as a right one."""
         ...
 
@@ -82,7 +82,7 @@ _NOBODY = Party("", "")
 
 
 class Passwords:
-    """Hashes and checks one password at a time: each takes 9 MiB and all of a processor.
+    """Serves one at a time: each password takes 9 MiB and all of a processor, a new one twice that.
 
     Who waits is served in turn, so that nobody waits longer for the many log-ins of another
     address than one of them takes. While the server has other things to do, many log-ins from one
@@ -91,7 +91,9 @@ class Passwords:
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIBIBYTES, parallelism=1)
+        # One at a time in each, also where nobody waits any more for what a thread goes on with.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
+        self._second_thread = ThreadPoolExecutor(1, thread_name_prefix="new-passwords")
         self._turns = Turns(
             most=MOST_WAITING,
             most_of_network=MOST_WAITING_OF_ADDRESS,
@@ -126,19 +128,29 @@ class Passwords:
             HeliographError: QUEUE_FULL or RATE_LIMITED, too many are waiting; what the `guess`
                 raises.
         """
-        with self._counting():
+        async with self._guessing(guess):
+            right = await self._is_right(password_hash, password)
             if guess is not None:
-                guess.check()
-            async with self._turns.take(_NOBODY if guess is None else guess.party):
-                if guess is not None:
-                    # Again: those before it may have been the last that were allowed.
-                    guess.check()
-                expected = _NOBODYS if password_hash is None else password_hash
-                matches = await self._run(lambda: self._matches(expected, password))
-                right = matches and password_hash is not None
-                if guess is not None:
-                    (guess.succeeded if right else guess.failed)()
-                return right
+                await (guess.succeeded if right else guess.failed)()
+            return right
+
+    async def replace(
+        self, password_hash: str, password: str, new: str, guess: Guess
+    ) -> str | None:
+        """Return the hash of a new password; None: the password so far is another one.
+
+        Both are hashed at once: nobody waits twice, and who guesses is told as late.
+
+        Raises:
+            HeliographError: as `verify`.
+        """
+        async with self._guessing(guess):
+            right, renewed = await asyncio.gather(
+                self._is_right(password_hash, password),
+                self._run(lambda: self._hasher.hash(new), self._second_thread),
+            )
+            await (guess.succeeded if right else guess.failed)()
+            return renewed if right else None
 
     def is_outdated(self, password_hash: str) -> bool:
         """Return whether a hash that was verified has other parameters than new ones."""
@@ -146,7 +158,25 @@ class Passwords:
 
     def close(self) -> None:
         """Begin nothing more."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for thread in (self._thread, self._second_thread):
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    @contextlib.asynccontextmanager
+    async def _guessing(self, guess: Guess | None) -> AsyncIterator[None]:
+        """Have the turn for what somebody guesses, if that is not one guess too many."""
+        with self._counting():
+            if guess is not None:
+                await guess.check()
+            async with self._turns.take(_NOBODY if guess is None else guess.party):
+                if guess is not None:
+                    # Again: those before it may have been the last that were allowed.
+                    await guess.check()
+                yield
+
+    async def _is_right(self, password_hash: str | None, password: str) -> bool:
+        expected = _NOBODYS if password_hash is None else password_hash
+        matches = await self._run(lambda: self._matches(expected, password))
+        return matches and password_hash is not None
 
     def _matches(self, password_hash: str, password: str) -> bool:
         try:
@@ -167,6 +197,6 @@ class Passwords:
                 log.warning("log-ins refused unread", reason=error.detail, refused=refused)
             raise
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T], thread: ThreadPoolExecutor | None = None) -> T:
         self._state.hashed_total += 1
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await asyncio.get_running_loop().run_in_executor(thread or self._thread, work)

@@ -5,7 +5,7 @@ import contextlib
 import secrets
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import structlog
@@ -20,7 +20,7 @@ from heliograph.model.identifiers import RESERVED_PREFIX, is_device_id, is_uuid,
 from heliograph.model.listeners import Listeners
 from heliograph.model.principal import Principal, Role
 from heliograph.model.sensor import Network, Sensor
-from heliograph.model.time import now
+from heliograph.model.time import MINUTE, now
 from heliograph.store import Store
 from heliograph.store.engine import RegistryChange
 from heliograph.store.sensors import Unwritten
@@ -34,6 +34,9 @@ MAXIMUM_CACHED = 200_000
 MAXIMUM_UNKNOWN = 10_000
 MAXIMUM_ACCOUNTS = 5_000
 MAXIMUM_SESSIONS = 5_000
+# Sessions are told to have been used at a time that is right to so much.
+SESSION_USED_TO = 5 * MINUTE
+SOONEST_LOOK_SECONDS = 0.1
 AUTO_PROVISION = Actor(ActorKind.SYSTEM, "auto-provision")
 # Of the name of a shared key's own device, which tells nothing of the key.
 OWN_NAME_BYTES = 8
@@ -119,11 +122,15 @@ class KnownSensor:
         return (self.identifier, self.device_id) if self.device_id else (self.identifier,)
 
 
-class Renewal(NamedTuple):
-    """What has become of everything that was known."""
+class Renewal:
+    """What has become of everything that was known, so far as it was `asked`."""
 
-    accounts: dict[str, KnownAccount]
-    sessions: set[bytes]
+    __slots__ = ("accounts", "asked", "sessions")
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, KnownAccount] = {}
+        self.sessions: set[bytes] = set()
+        self.asked: set[str | bytes] = set()
 
 
 class KnownAccounts:
@@ -168,26 +175,23 @@ class KnownAccounts:
         self.accounts.clear()
         self.sessions.clear()
 
-    async def renewal(self) -> Renewal:
-        """Return what the store says now of all that is known.
+    async def ask(self, renewal: Renewal) -> None:
+        """Add what the store says now of all that is known and was not asked yet.
 
-        Nothing becomes known between the end of this and `assume` if nothing is awaited there.
+        If that is nothing, nothing is awaited: `assume` right after it misses nobody.
         """
-        accounts: dict[str, KnownAccount] = {}
-        living: set[bytes] = set()
-        asked: set[str | bytes] = set()
         while True:
             # Whatever was looked up meanwhile may be older than the change.
-            wanted = self.accounts.keys() - asked
-            sessions = {k: v for k, v in self.sessions.items() if k not in asked}
+            wanted = self.accounts.keys() - renewal.asked
+            sessions = {k: v for k, v in self.sessions.items() if k not in renewal.asked}
             if not wanted and not sessions:
-                return Renewal(accounts, living)
-            asked |= wanted | sessions.keys()
+                return
+            renewal.asked |= wanted | sessions.keys()
             if wanted:
                 found = await self._store.accounts.known(list(wanted))
-                accounts.update((name, KnownAccount(*known)) for name, known in found.items())
+                renewal.accounts |= {name: KnownAccount(*known) for name, known in found.items()}
             if sessions:
-                living |= await self._store.accounts.living_sessions(sessions, now())
+                renewal.sessions |= await self._store.accounts.living_sessions(sessions, now())
 
     def assume(self, renewal: Renewal) -> None:
         """Take over what has become of everything that was known."""
@@ -233,15 +237,22 @@ class Registry:
         self._looks = self._looked = 0
         # Told after every change of the registry.
         self.changes: Listeners[[]] = Listeners()
+        # Told when this server has changed it, or thinks so.
+        self.changed_here: Listeners[[]] = Listeners()
         # Told after the database was put back, to forget what they know of it.
         self.rollbacks: Listeners[[]] = Listeners()
         # Told after another process has written to the file that this one has for itself.
         self.written_elsewhere: Listeners[[]] = Listeners()
+        # Told the numbers of sensors that have sent to this server, and were erased by another one.
+        self.erased_elsewhere: Listeners[[Collection[int]]] = Listeners()
         self._look = asyncio.Event()
         # Sensors whose `seen_at` has moved since the last flush.
         self.touched: set[KnownSensor] = set()
         # Those of a flush that is under way.
         self._flushing: set[KnownSensor] = set()
+        # When sessions were last used, as far as it is known here, and what is not written of it.
+        self._sessions_used: dict[bytes, int] = {}
+        self._sessions_touched: dict[bytes, int] = {}
         self.connected = Connected(alone=store.engine.name == "sqlite")
 
     async def load(self) -> None:
@@ -383,6 +394,13 @@ class Registry:
         await self.changed()
 
     async def changed(self) -> None:
+        """Take over what this server has changed in the store, and what has changed besides."""
+        try:
+            await self._catch_up()
+        finally:
+            self.changed_here()
+
+    async def _catch_up(self) -> None:
         """Take over what has changed in the store since the last look."""
         begun = self._looks
         # One after the other: an older answer must not come in after a newer one, and who finds
@@ -394,27 +412,43 @@ class Registry:
             await self._follow()
             self._looked = self._looks
 
+    async def erased(self, number: int) -> None:
+        """Have nobody find a sensor any more whose record this server has erased."""
+        # Not while a look is under way that may have read it before.
+        async with self._changing:
+            self.generation += 1
+            self._end(number)
+            self.changes()
+
     async def _follow(self) -> None:
         change, known = await self._store.sensors.newest_change(), self._change
-        if known is None or not await self._comes_from(change, known):
+        if known is None or (change != known and change.version <= known.version):
             await self._start_anew(change)
             return
         if not self._is_loaded:
             await self._preload()
         if change == known:
             return
-        # At once: each is a way to the database. Accounts last, see there.
-        changed, erased, sharing, open_networks = await asyncio.gather(
+        renewal = Renewal()
+        # At once: each is a way to the database.
+        is_known, changed, erased, sharing, open_networks, _ = await asyncio.gather(
+            self._store.sensors.has_had(known),
             self._store.sensors.changed_since(known.version),
             self._store.sensors.erased_since(known.version),
             self._store.networks.sharing(),
             self._read_open_networks(),
+            self._accounts.ask(renewal),
         )
-        renewal = await self._accounts.renewal()
+        if not is_known:
+            await self._start_anew(change)
+            return
+        await self._accounts.ask(renewal)  # of those who became known meanwhile
         # Without an await before roles and sensors change, so that a look-up under way
         # notices, and nobody concludes anything new from what was.
         self.generation += 1
         self._unknown.clear()
+        if left := {number for number in erased if self._has_sent(number)}:
+            self.erased_elsewhere(left)
         for number in erased:
             self._end(number)
         self._accounts.assume(renewal)
@@ -424,11 +458,6 @@ class Registry:
         # Only now: what failed halfway is repeated whole.
         self._assume(change)
         self.changes()
-
-    async def _comes_from(self, change: RegistryChange, known: RegistryChange) -> bool:
-        return change == known or (
-            change.version > known.version and await self._store.sensors.has_had(known)
-        )
 
     async def _start_anew(self, change: RegistryChange) -> None:
         """Forget all that was read before the database was put back to another state."""
@@ -449,6 +478,8 @@ class Registry:
         self._unknown.clear()
         self._accounts.forget()
         self.touched.clear()
+        self._sessions_used.clear()
+        self._sessions_touched.clear()
         self.connected.forget()
         self.rollbacks()
         await self._store.renew()
@@ -474,10 +505,13 @@ class Registry:
             try:
                 if await self._store.written_elsewhere():
                     self.written_elsewhere()
-                await self.changed()
+                await self._catch_up()
             except StoreUnavailableError:
                 # What is missed meanwhile comes with the next version that can be read.
                 log.debug("registry not compared with the database")
+            if self._look.is_set():
+                # Other servers may say so as often as they like.
+                await asyncio.sleep(SOONEST_LOOK_SECONDS)
 
     def unwritten(self) -> Unwritten:
         """Return changes that are not stored yet: connections, and when sensors were last seen."""
@@ -497,13 +531,16 @@ class Registry:
             for sensor in touched
             if not sensor.reading.is_over
         ]
+        used, self._sessions_touched = self._sessions_touched, {}
         try:
             with self._store.lineage.pinned():
+                await self._store.accounts.touch_sessions(used)
                 # In small pieces, between which the writer goes on with what devices send.
                 for at in range(0, len(rows), TOUCHED_AT_ONCE):
                     await self._store.sensors.touch(rows[at : at + TOUCHED_AT_ONCE])
         except StoreUnavailableError:
             self.touched |= touched
+            self._sessions_touched = used | self._sessions_touched
             raise
         finally:
             self._flushing = set()
@@ -515,6 +552,18 @@ class Registry:
             sensor.measured_at = moment
         self.touched.add(sensor)
 
+    def note_session(self, session: bytes, moment: int) -> None:
+        """Note that the session of this token's hash is used, to some minutes."""
+        if moment - self._sessions_used.get(session, 0) < SESSION_USED_TO:
+            return
+        if len(self._sessions_used) >= MAXIMUM_SESSIONS:
+            self._sessions_used.clear()
+        self._sessions_used[session] = self._sessions_touched[session] = moment
+
+    def session_used(self, session: bytes) -> int | None:
+        """Return when the session was last used here; None: that is not known."""
+        return self._sessions_used.get(session)
+
     def forget_beyond(self, moment: int) -> None:
         """Forget what memory has of times beyond this one: the clock was ahead, and is accepted."""
         for known in self._by_number.values():
@@ -522,6 +571,8 @@ class Registry:
             known.seen_at = min(known.seen_at, moment)
             if known.measured_at is not None:
                 known.measured_at = min(known.measured_at, moment)
+        self._sessions_used.clear()
+        self._sessions_touched.clear()
         self.connected.forget_beyond(moment)
 
     async def _look_up(
@@ -576,7 +627,12 @@ class Registry:
         else:
             self._forget_names(known)
             known.assume(nobody)
+            known.seen_at = 0
         self._by_number[number] = known
+
+    def _has_sent(self, number: int) -> bool:
+        known = self._by_number.get(number)
+        return known is not None and known.seen_at > 0
 
     def _forget_names(self, known: KnownSensor) -> None:
         for name in known.names:

@@ -30,6 +30,8 @@ def list_actions(
     json: Json = False,
 ) -> None:
     """List the newest actions, and what became of them."""
+    sensors: dict[int, tuple[str, str | None]] = {}
+    rules: dict[str, str] = {}
 
     async def work(store: Store) -> list[ActionRecord]:
         async def read(actions: list[ActionRecord], wanted: int) -> list[ActionRecord]:
@@ -38,18 +40,30 @@ def list_actions(
             )
             return found
 
-        return await collect(read, limit)
+        actions = await collect(read, limit)
+        numbers = {each.sensor for each in actions if each.sensor}
+        sensors.update(await store.messages.names_of_sensors(numbers))
+        for identifier in {each.rule for each in actions if each.rule}:
+            found = await store.rules.find(identifier)
+            rules[identifier] = identifier if found is None else found.name
+        return actions
+
+    def members(each: ActionRecord) -> dict[str, Any]:
+        identifier, device_id = sensors.get(each.sensor, (None, None))
+        return _members(each) | {"sensor_identifier": identifier, "device_id": device_id}
 
     print_records(
         with_store(work),
-        _members,
-        ("id", "time", "type", "state", "attempts", "key", "error"),
+        members,
+        ("id", "time", "type", "state", "attempts", "rule", "sensor", "key", "error"),
         lambda each: (
             str(each.id),
             time_text(each.created_at),
             each.type,
             each.state,
             str(each.attempts),
+            rules.get(each.rule, "-"),
+            next((name for name in reversed(sensors.get(each.sensor, ())) if name), "-"),
             each.idempotency_key or "-",
             each.error or "-",
         ),

@@ -21,7 +21,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def backup(
-    path: Path = typer.Argument(help="The file to write; of a folder: one with the time as name."),
+    given: str = typer.Argument(
+        metavar="path", help="The file to write; of a folder: one with the time as name."
+    ),
     *,
     keep: int | None = typer.Option(
         None, min=1, help="How many dated backups stay in the folder; older ones are deleted."
@@ -38,6 +40,10 @@ def backup(
     All that was acknowledged before is in it. The server may be stopped as well. Of SQLite it is a
     database, of PostgreSQL a dump in pg_dump's custom format.
     """
+    path = Path(given)
+    # A name that ends in a slash means a folder: it must not become a file.
+    if (given.endswith("/") or keep is not None) and not path.exists():
+        raise StartError(f"there is no folder {path}")
     if keep is not None and not path.is_dir():
         raise typer.BadParameter("--keep goes with a folder, in which backups have dated names")
     settings = load_settings()
@@ -68,8 +74,7 @@ def backup(
         }
         print_json(members)
         return
-    sensors, measurements = (contents.rows.get(name, 0) for name in ("sensor", "measurement"))
-    echo(f"{target}: {size:,} bytes, verified: {sensors:,} sensors, {measurements:,} measurements")
+    echo(f"{target}: {size:,} bytes, verified: {contents.summary}")
     if with_secrets:
         echo(f"{beside}: secrets, encrypted")
     for each in gone:

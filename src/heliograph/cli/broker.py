@@ -27,6 +27,7 @@ from heliograph.cli.database import with_store
 from heliograph.cli.device_file import read_keys
 from heliograph.cli.output import echo
 from heliograph.errors import StartError, StoreUnavailableError
+from heliograph.model.counting import counted
 from heliograph.model.credentials import hash_key
 from heliograph.settings import Settings, load_settings
 from heliograph.store import Store
@@ -144,7 +145,10 @@ def _synchronize(
             control.call(planned.commands)
     except ControlError as error:
         raise StartError(str(error)) from None
-    return f"{len(devices)} devices, {len(planned.commands)} changes", planned.unknown
+    return (
+        f"{counted(len(devices), 'device')}, {counted(len(planned.commands), 'change')}",
+        planned.unknown,
+    )
 
 
 def _write_plugin_file(
@@ -162,7 +166,7 @@ def _write_plugin_file(
     except ValueError:
         raise StartError(f"{path} is not JSON") from None
     count = sum(device.is_active for device in devices) - len(unknown)
-    return f"{count} devices, {'written' if changed else 'as it was'}", unknown
+    return f"{counted(count, 'device')}, {'written' if changed else 'as it was'}", unknown
 
 
 async def _follow(store: Store, files: MosquittoFiles) -> None:
@@ -187,7 +191,7 @@ async def _update(files: MosquittoFiles) -> None:
         written = await files.update()
     except FilesError as error:
         raise StartError(str(error)) from None
-    echo(f"{written.devices} devices, {'written' if written.changed else 'as it was'}")
+    echo(f"{counted(written.devices, 'device')}, {'written' if written.changed else 'as it was'}")
     _name_unknown(written.unknown)
 
 
@@ -195,7 +199,7 @@ def _name_unknown(unknown: Sequence[str]) -> None:
     if count := len(unknown):
         names = ", ".join(unknown[:SHOWN]) + (", …" if count > SHOWN else "")
         echo(
-            f"{count} devices have a key that nobody here knows in the form that this takes. They"
-            f" can't log in there until they have a new one (heliograph device rotate): {names}",
+            f"nobody here knows the key of {counted(count, 'device')} in the form that this takes:"
+            f" no log-in there without a new one (heliograph device rotate): {names}",
             err=True,
         )

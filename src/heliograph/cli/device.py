@@ -15,7 +15,15 @@ import typer
 from heliograph.cli.database import collect, command_line, with_store
 from heliograph.cli.device_file import DeviceLine, read_devices
 from heliograph.cli.named import found_device, found_network, network_identifier
-from heliograph.cli.output import Json, echo, print_json, print_records, time_json, time_text
+from heliograph.cli.output import (
+    Json,
+    Switch,
+    echo,
+    print_json,
+    print_records,
+    time_json,
+    time_text,
+)
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.credentials import key_members, new_api_key
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
@@ -171,7 +179,7 @@ def show(device_id: str = AnyDevice, *, json: Json = False) -> None:
     async def work(store: Store) -> dict[str, Any]:
         device = await found_device(store, device_id)
         network = await store.networks.find(device.network_identifier)
-        revisions = await store.sensors.revisions([device.number])
+        newest = (await store.sensors.revisions([device.number])).get(device.number)
         connected, changed = presence(device)
         return {
             **_members(device),
@@ -180,7 +188,8 @@ def show(device_id: str = AnyDevice, *, json: Json = False) -> None:
             "connected": connected,
             "connected_changed_at": time_json(changed),
             "late": is_late(device, device.last_seen_at, now()),
-            "revision": revisions.get(device.number),
+            "revision": newest and newest.revision,
+            "configuration_state": newest and newest.state,
             "deleted_at": time_json(device.deleted_at),
         }
 
@@ -215,6 +224,15 @@ def activate(device_id: str = AnyDevice) -> None:
 
 
 @app.command()
+def packing(
+    device_id: str = AnyDevice,
+    state: Switch = typer.Argument(help="Whether what it has measured may be packed."),
+) -> None:
+    """Have what a device has measured packed when it is old, or never; what is packed stays so."""
+    _change(device_id, packing=state is Switch.ON)
+
+
+@app.command()
 def delete(
     device_id: str = AnyDevice,
     *,
@@ -233,9 +251,9 @@ def delete(
 
     async def work(store: Store) -> None:
         device = await found_device(store, device_id)
-        await store.sensors.delete(device.number, now(), actor=command_line())
+        await store.sensors.delete(device.number, now(), erases=erases, actor=command_line())
         if erases:
-            await store.sensors.erase(device.number, actor=command_line())
+            await store.sensors.erase(device.number)
 
     instead = "the server does it: DELETE /sensors/<id>?data=delete"
     with_store(work, claimed=instead if erases else None)
@@ -390,6 +408,7 @@ def _members(sensor: Sensor) -> dict[str, Any]:
         "latitude": sensor.latitude,
         "longitude": sensor.longitude,
         "place": sensor.place,
+        "packing": sensor.packing,
         "is_active": sensor.is_active,
         "created_at": time_json(sensor.created_at),
         "last_seen_at": time_json(sensor.last_seen_at),

@@ -1,7 +1,7 @@
 """`heliograph export`: reads the database itself, with or without a running server."""
 
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -35,10 +35,12 @@ from heliograph.exchange.pages import (
     wide_columns,
 )
 from heliograph.exchange.wide import Wide
+from heliograph.model.counting import counted
 from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, OLDEST
 from heliograph.settings import load_settings
 from heliograph.store import Store
+from heliograph.store.chunks import LEFT_OUT
 from heliograph.store.telemetry import ExportedSensor
 
 SUFFIXES = {
@@ -138,8 +140,11 @@ def export(
         layout,
     )
     settings = load_settings()
+    damaged: set[int] = set()
+    LEFT_OUT.set(damaged)
     if str(file) == "-":
         with_store(lambda store: _print(store, wanted), settings)
+        _tell(damaged)
         return
     if file.exists() and not force:
         raise StartError(f"{file} exists; replace it with --force")
@@ -154,10 +159,21 @@ def export(
                 pack = partial(parquet().pack, kinds[0], wide=wide)
             size = part.finish(pack)
         except KeyboardInterrupt:
-            rows = f"{part.rows:,} rows"
+            rows = counted(part.rows, "row")
             echo(f"interrupted behind {rows}: the same command goes on from there", err=True)
             raise
-    echo(f"{part.rows:,} rows, {size:,} bytes in {file}", err=True)
+    echo(f"{counted(part.rows, 'row')}, {size:,} bytes in {file}", err=True)
+    _tell(damaged)
+
+
+def _tell(damaged: Collection[int]) -> None:
+    """Say what was left out, if anything was; end with status 1 then."""
+    if damaged:
+        named = ", ".join(map(str, sorted(damaged)))
+        echo(
+            f"left out what is packed in damaged chunks: {named} (see heliograph doctor)", err=True
+        )
+        raise typer.Exit(1)
 
 
 async def _write(store: Store, wanted: _Wanted, part: PartialFile) -> Wide | None:

@@ -8,7 +8,6 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -26,28 +25,29 @@ from heliograph.cli.local_server import (
     url_key,
 )
 from heliograph.cli.output import echo
-from heliograph.cli.transfer.dry_run import findings, show_dry_run
+from heliograph.cli.transfer.dry_run import show_dry_run
 from heliograph.cli.transfer.progress import Bar, write_whole
-from heliograph.cli.transfer.reading import (
+from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Sender, Sent, sum_of
+from heliograph.errors import StartError
+from heliograph.exchange.elements import BadLineError, Element, NoValueError
+from heliograph.exchange.formats import EXPORTED_KINDS, parquet
+from heliograph.exchange.line_protocol import Mapping
+from heliograph.exchange.reading import (
     CsvFile,
     Place,
     Record,
     csv_rows,
+    findings,
     json_lines,
     line_protocol,
     look_at_csv,
     open_file,
     parquet_rows,
 )
-from heliograph.cli.transfer.sending import TIME_OUT_SECONDS, Bad, Sender, Sent, sum_of
-from heliograph.errors import StartError
-from heliograph.exchange.elements import BadLineError, Element, NoValueError
-from heliograph.exchange.formats import EXPORTED_KINDS, parquet
-from heliograph.exchange.line_protocol import Mapping
-from heliograph.exchange.table_layouts import fixed_zone
-from heliograph.exchange.table_times import DAY_FIRST, MONTH_FIRST, Zone
+from heliograph.exchange.table_layouts import zone_of
+from heliograph.exchange.table_times import Zone, check_time_format
 from heliograph.exchange.tables import TableOptions
-from heliograph.model.buckets import parse_zone
+from heliograph.model.counting import counted
 from heliograph.model.records import Kind
 from heliograph.printable import printable
 
@@ -280,7 +280,7 @@ def import_file(
         echo(f"interrupted, it would have begun anew: {progress.problem}", err=True)
     state = progress.state
     echo(
-        f"{state.accepted:,} rows stored, {state.duplicates:,} were there already,"
+        f"{counted(state.accepted, 'row')} stored, {state.duplicates:,} there already,"
         f" {state.bad:,} bad{f', {state.empty:,} without a value' if state.empty else ''}"
     )
     if state.bad:
@@ -357,26 +357,15 @@ def _separator(text: str | None) -> str | None:
 
 
 def _time_format(text: str | None) -> str | None:
-    if text is None or text in (DAY_FIRST, MONTH_FIRST):
-        return text
-    moment = datetime(2024, 2, 29, 13, 14, 15, tzinfo=UTC)
     try:
-        is_whole = datetime.strptime(moment.strftime(text), text).date() == moment.date()  # noqa: DTZ007 - only its day
-    except ValueError:
-        is_whole = False
-    if not is_whole:
-        raise typer.BadParameter(
-            f"{text!r} tells no day of a year; as '%d.%m.%Y %H:%M', {DAY_FIRST} or {MONTH_FIRST}",
-            param_hint="--time-format",
-        )
-    return text
+        return None if text is None else check_time_format(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--time-format") from error
 
 
 def _zone(text: str | None) -> Zone | None:
-    if text is None:
-        return None
     try:
-        return fixed_zone(text) if text[:1] in "+-" else Zone(parse_zone(text), text)
+        return None if text is None else zone_of(text)
     except ValueError as error:
         raise typer.BadParameter(
             f"{text!r} {error}, or +01:00", param_hint="--time-zone"
@@ -557,7 +546,10 @@ class _Progress:
         except KeyboardInterrupt:
             goes_on = self._is_kept and self.problem is None
             then = "goes on from there" if goes_on else "begins anew"
-            echo(f"interrupted behind {self.state.rows:,} rows: the same command {then}", err=True)
+            echo(
+                f"interrupted behind {counted(self.state.rows, 'row')}: the same command {then}",
+                err=True,
+            )
             raise
 
     def end(self) -> None:

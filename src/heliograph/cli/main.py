@@ -1,8 +1,10 @@
 """`heliograph`: the command line. Each command is a file, read when it is called."""
 
+import atexit
 import contextlib
 import gc
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -39,10 +41,17 @@ COMMANDS = {
     "import": "Send a file to the server: CSV, JSON Lines, Parquet, InfluxDB's line protocol.",
     "clock": "Say that the clock is right, though newer rows are stored.",
     "retention": "Tell what is due by the retention of networks and sensors, and remove it.",
+    "pack": "Pack old measurements into compressed columns, read as before.",
+    "compact": "Make SQLite's file as small as what is in it, while no server runs.",
     "rejected": "List messages that could not be accepted, read them, submit them again.",
     "tail": "Follow what sensors send, as it is committed.",
     "simulate": "Send what many sensors would send, over MQTT, and count what is acknowledged.",
 }
+
+# What libraries of a server import where it is installed. By rich structlog would draw tracebacks,
+# which the log has as text or JSON. FastAPI looks whether a model is one of pydantic's first
+# version. Their imports are a start in twelve.
+NOT_FOR_A_SERVER = ("rich", "pydantic.v1")
 
 # typer does not export it, and has moved it.
 UsageError: Any = typer.BadParameter.__base__
@@ -85,15 +94,41 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Put the real command in the place of its stand-in, then go on as usual."""
         if args and args[0] in COMMANDS:
-            module = importlib.import_module(f"heliograph.cli.{args[0]}")
+            with _without(*(NOT_FOR_A_SERVER if args[0] == "serve" else ())):
+                module = importlib.import_module(f"heliograph.cli.{args[0]}")
             if "structlog" in sys.modules:
                 _log_to_standard_error()
             command = self.commands[args[0]] = typer.main.get_command(module.app)
             if isinstance(command, TyperGroup):
                 command.help = COMMANDS[args[0]]
-            # What `run` has put off.
-            gc.enable()
+            _let_flow(command)
+            if not gc.isenabled():
+                # What `run` has put off. The first search would go through all that was imported:
+                # a start in twelve.
+                gc.freeze()
+                gc.enable()
         return super().resolve_command(ctx, args)
+
+
+def _let_flow(command: Any) -> None:
+    """Have the lines of a help text end where the terminal's do, not where those of the code do."""
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+    for each in getattr(command, "commands", {}).values():
+        _let_flow(each)
+
+
+@contextlib.contextmanager
+def _without(*names: str) -> Iterator[None]:
+    """Have what is imported meanwhile find that these are not installed, unless they are loaded."""
+    hidden = [name for name in names if name not in sys.modules]
+    # What stands for a module that is not there.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # typeshed: modules only
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 app = typer.Typer(
@@ -137,6 +172,9 @@ def run() -> None:
     """Run the command line; what a person can mend is one line on standard error."""
     # Nearly all that imports make stays: to look for garbage among it takes a sixth of their time.
     gc.disable()
+    # As Python ends it would go through all of it once more: a quarter of what `--help` takes, and
+    # nearly half a second after a server.
+    atexit.register(gc.freeze)
     # No package that happens to be installed takes part in reading settings and requests; to look
     # for one takes a tenth of what settings take.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

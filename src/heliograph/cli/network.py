@@ -6,8 +6,16 @@ from typing import Any
 import typer
 
 from heliograph.cli.database import command_line, with_store
-from heliograph.cli.named import all_networks, found_account
-from heliograph.cli.output import Json, echo, print_json, print_records, time_json, time_text
+from heliograph.cli.named import all_networks, found_account, found_network
+from heliograph.cli.output import (
+    Json,
+    Switch,
+    echo,
+    print_json,
+    print_records,
+    time_json,
+    time_text,
+)
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.sensor import LONGEST_TEXT, Network
 from heliograph.model.time import now
@@ -53,6 +61,22 @@ def create(
         echo(f"network  {network.name}\nid       {network.identifier}")
 
 
+@app.command()
+def packing(
+    network: str = typer.Argument(help="The network's name, or its UUID."),
+    state: Switch = typer.Argument(help="Whether what its sensors have measured may be packed."),
+) -> None:
+    """Have old measurements of a network packed, or never; what is packed stays so."""
+
+    async def work(store: Store) -> None:
+        found = await found_network(store, network)
+        await store.networks.change(
+            found.identifier, packing=state is Switch.ON, actor=command_line()
+        )
+
+    with_store(work)
+
+
 @app.command("list")
 def list_networks(*, json: Json = False) -> None:
     """List the networks, oldest first."""
@@ -75,5 +99,6 @@ def _members(network: Network) -> dict[str, Any]:
         "network_name": network.name,
         "network_identifier": network.identifier,
         "shared_keys": network.shared_keys,
+        "packing": network.packing,
         "created_at": time_json(network.created_at),
     }

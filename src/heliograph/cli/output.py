@@ -1,5 +1,6 @@
 """What commands print: lines and tables for people, JSON for programs."""
 
+import enum
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,14 @@ from heliograph.printable import printable, printable_json, printable_lines
 WIDEST = 100_000
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Switch(enum.StrEnum):
+    """Whether something is so."""
+
+    ON = "on"
+    OFF = "off"
+
 
 RecordT = TypeVar("RecordT")
 

@@ -43,8 +43,7 @@ def restore(
         secrets = decrypt(content, read_passphrase(new=False))
     with undone_when_terminated():
         contents, replaced = put_in_place(file, url)
-    sensors, measurements = (contents.rows.get(name, 0) for name in ("sensor", "measurement"))
-    echo(f"{url.place}: restored, {sensors:,} sensors, {measurements:,} measurements")
+    echo(f"{url.place}: restored, {contents.summary}")
     if replaced is not None:
         echo(f"what was there before: {replaced}; delete it once it is not needed any more")
     if secrets is not None:

@@ -8,6 +8,7 @@ from heliograph import logs
 from heliograph.cli.database import command_line, with_store
 from heliograph.cli.named import all_networks
 from heliograph.cli.output import Json, echo, print_json, print_table
+from heliograph.model.counting import counted
 from heliograph.model.retention import LEAP, Horizon, advance
 from heliograph.model.time import DAY, now, to_rfc3339
 from heliograph.retention.plan import Due, DueCounter, Planned
@@ -67,14 +68,15 @@ def plan(*, json: Json = False) -> None:
     )
     if unknown.rows:
         echo(
-            f"{unknown.rows:,} packets of devices that are not known go, {unknown.bytes:,} bytes",
+            f"of devices that are not known go {counted(unknown.rows, 'packet')},"
+            f" {unknown.bytes:,} bytes",
             err=True,
         )
     for partition in partitions:
         echo(f"dropped as a whole: {partition.name}, {partition.bytes:,} bytes", err=True)
     if not_rolled_up:
         echo(
-            f"{not_rolled_up:,} measurements more are due, and stay until they are rolled up",
+            f"due too, but kept until rolled up: {counted(not_rolled_up, 'measurement')}",
             err=True,
         )
 

@@ -30,6 +30,7 @@ from heliograph.cli.output import (
     time_text,
 )
 from heliograph.errors import AlreadyExistsError, StartError
+from heliograph.model.counting import counted
 from heliograph.model.sensor import Sensor
 from heliograph.model.time import DAY, SECOND, now
 from heliograph.processing.cel import CelError
@@ -246,7 +247,7 @@ def _print_run(run: DryRun, *, as_json: bool) -> None:
         ),
     )
     said = [
-        f"{run.messages:,} messages",
+        counted(run.messages, "message"),
         f"raises {run.raises:,}, for {duration(run.raised_for)} in all",
         f"without durations and hysteresis: {run.naive_raises:,}",
     ]

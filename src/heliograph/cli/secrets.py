@@ -12,6 +12,7 @@ from heliograph.cli.database import with_store
 from heliograph.cli.output import echo
 from heliograph.environment import read_variables
 from heliograph.errors import StartError
+from heliograph.model.counting import counted
 from heliograph.secrets import KEY_FILE, UndecipherableError, add_key
 from heliograph.settings import encrypting_secrets, load_settings
 from heliograph.store import Store
@@ -76,7 +77,7 @@ def renew() -> None:
         return count, unreadable
 
     count, unreadable = with_store(work, settings)
-    echo(f"{count} {'channel' if count == 1 else 'channels'}")
+    echo(f"{counted(count, 'channel')}")
     if unreadable:
         names = ", ".join(map(repr, unreadable))
         raise StartError(f"encrypted with a key that is not there: {names}")

@@ -88,11 +88,14 @@ def serve(
     _raise_file_limit(settings)
     if workers > 1:
         require_several(settings, workers)
-        failed = _serve_by_workers(settings, workers, access_log=access_log)
+    # Before anything is written: a server that can't listen leaves nothing behind.
+    with contextlib.closing(HandedSockets.received()) as handed:
+        bound, settings = _bind_all(settings, handed)
+        handed.require_none_left()
+    if workers > 1:
+        failed = _serve_by_workers(settings, workers, bound, access_log=access_log)
     else:
-        failed = _run_one(
-            _serve(settings, HandedSockets.received(), access_log=access_log), settings
-        )
+        failed = _run_one(_serve(settings, HandedSockets(bound), access_log=access_log), settings)
     if failed:
         raise typer.Exit(1)
 
@@ -102,20 +105,16 @@ def _run_one(serving: Coroutine[Any, Any, bool], settings: Settings) -> bool:
         return runner.run(serving)
 
 
-def _serve_by_workers(settings: Settings, count: int, *, access_log: bool) -> bool:
-    """Serve by several processes until a signal; return whether it failed.
-
-    Raises:
-        StartError: a port can't be listened on.
-    """
+def _serve_by_workers(
+    settings: Settings, count: int, bound: list[socket.socket], *, access_log: bool
+) -> bool:
+    """Serve on these sockets by several processes until a signal; return whether it failed."""
     manager = Manager()
-    with contextlib.closing(HandedSockets.received()) as handed:
-        bound, settings = _bind_all(settings, handed)
-        handed.require_none_left()
 
     def work(start: Start) -> int:
         structlog.contextvars.bind_contextvars(worker=start.number)
-        worker = Worker(count, start.number, speaks=start.number == 0 and start.is_first)
+        speaks = start.number == 0 and start.is_first
+        worker = Worker(count, start.number, speaks=speaks, is_again=not start.is_first)
         serving = _serve(
             settings, HandedSockets(bound), access_log=access_log, worker=worker, start=start
         )
@@ -496,11 +495,15 @@ async def _welcome(settings: Settings, services: Services, http: Address, *https
     lines = [
         f"  HTTP           {url}",
         *(f"  HTTPS          https://{address.from_here}" for address in https),
+        f"  dashboard      {url}/dashboard/",
         f"  documentation  {url}/docs",
         *(f"  {name:<13}  {address}" for name, address in _mqtt(settings, services)),
         f"  database       {parse_database_url(settings.database_url).place}",
         f"  admin key      {_admin_key(settings)}",
     ]
+    if not await services.store.accounts.has_administrator():
+        lines += ["", "Make the administrator in a browser, or with heliograph user create:"]
+        lines += [f"    {url}/dashboard/", f"    setup code  {services.authenticator.setup_code}"]
     _, sensors = await services.store.sensors.list(networks=None, offset=0, limit=1)
     if sensors == 0:
         lines += ["", *_next_step(url)]

@@ -8,9 +8,10 @@ from typing import Any
 import typer
 
 from heliograph.access.passwords import Passwords
-from heliograph.cli.database import command_line, with_store
+from heliograph.cli.database import command_line, require_file, with_store
 from heliograph.cli.named import found_account
 from heliograph.cli.output import Json, echo, print_json, print_records, time_json, time_text
+from heliograph.database_url import parse_database_url
 from heliograph.errors import AlreadyExistsError, StartError
 from heliograph.model.account import USERNAME_RULE, Account, is_username
 from heliograph.model.credentials import LONGEST_PASSWORD, SHORTEST_PASSWORD, weakness
@@ -152,6 +153,9 @@ def _members(account: Account) -> dict[str, Any]:
 
 
 def _password(username: str, settings: Settings, *, piped: bool) -> str:
+    # Before anybody types for nothing.
+    url = parse_database_url(settings.database_url)
+    require_file(url, accept_empty=settings.accept_empty_database)
     if piped:
         password = sys.stdin.readline().rstrip("\r\n")
     else:

@@ -11,7 +11,7 @@ nothing older is published after something newer. After a crash claims lapse.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import structlog
@@ -97,20 +97,27 @@ class Publisher:
         self._refused = False
         self._cuts = 0
         self._resumes_at = 0.0
-        # Told the names under which something was published, for other servers' clients.
-        self.shown: Callable[[list[str]], None] | None = None
+        # Told which revisions were published under which names, for other servers' clients.
+        self.shown: Callable[[dict[str, int]], None] | None = None
 
-    async def show(self, names: Sequence[str]) -> None:
-        """Send the listener's clients what another server has published under these names.
+    async def show(self, revisions: Mapping[str, int]) -> None:
+        """Send the listener's clients what another server has published, by names.
+
+        Of what is newer by now that server tells too.
 
         Raises:
             StoreUnavailableError: not now.
         """
         if self._subscribers is None:
             return
-        contents = await self._outbox.contents(list(names))
-        by_name = {name: content for content in contents for name in _names(content)}
-        for piece in _pieces([Claimed(name, 0, 0) for name in names], by_name):
+        contents = await self._outbox.contents(list(revisions))
+        by_name = {
+            name: content
+            for content in contents
+            for name in _names(content)
+            if revisions.get(name) == content.revision
+        }
+        for piece in _pieces([Claimed(name, 0, 0) for name in by_name], by_name):
             await self._show(self._subscribers, await self._topics(piece, by_name), anew=True)
 
     def wake(self) -> None:
@@ -239,7 +246,9 @@ class Publisher:
             text = None if content is None else content.text or texts.get(_key(content))
             payload = b"" if content is None or text is None else _payload(content, text)
             found = content if text is not None else None
-            topics.append(Topic(*each, found, payload))
+            # As of what is published: it may have changed since it was claimed.
+            version = content and content.version(each.name)
+            topics.append(Topic(each.name, version or each.version, each.attempts, found, payload))
         return topics
 
     async def _wait_for_room(self) -> None:
@@ -258,7 +267,7 @@ class Publisher:
         if self._subscribers is not None:
             await self._show(self._subscribers, topics)
         if self.shown is not None:
-            self.shown([topic.name for topic in topics])
+            self.shown({each.name: each.content.revision for each in topics if each.content})
         broker = self._broker
         moment = now()
         for topic in topics:

@@ -7,25 +7,25 @@ changes nothing.
 
 import enum
 import importlib
+import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from heliograph.errors import StartError
-from heliograph.exchange.wide import JSON, ColumnType, Wide, chosen, csv_cell
+from heliograph.exchange.wide import JSON, ColumnType, Wide, chosen, csv_cells
 from heliograph.model.records import Kind
-from heliograph.model.time import MINUTE, SECOND, minute_text
+from heliograph.model.time import minute_text
 
 Row: TypeAlias = Sequence[Any]
-# Makes a line of a row of a sensor, its time and when it was received.
-_CsvLine: TypeAlias = "Callable[[Names, Row, str, str], str]"
+# What rows have of a column each.
+_Columns: TypeAlias = Sequence[Sequence[Any]]
 
 _encode = msgspec.json.Encoder().encode
-_Raw = msgspec.Raw
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class FormatUnavailableError(StartError):
@@ -101,12 +101,12 @@ _BEHIND: Final = ("element_id", JSON)
 # which is none of theirs.
 QUOTED: Final = "quoted"
 QUOTE: Final = "'"
-# Texts that somebody else has chosen, and where a row has them; `device_id` is not in the row.
-# All others begin as JSON, a time or a word of ours does.
+# Texts that somebody else has chosen, and which of a kind's own columns they are; `device_id` is
+# no column of a row. All others begin as JSON, a time or a word of ours does.
 _TEXTS: Final = {
-    Kind.MEASUREMENT: {"element_id": 6},
-    Kind.LOG: {"subject": 6, "element_id": 8},
-    Kind.HEARTBEAT: {"element_id": 7},
+    Kind.MEASUREMENT: {"element_id": 1},
+    Kind.LOG: {"subject": 1, "element_id": 3},
+    Kind.HEARTBEAT: {"element_id": 2},
 }
 # What spreadsheets take for the beginning of a formula, in full width too. A number is none.
 FORMULA: Final = re.compile(
@@ -212,50 +212,63 @@ def encode_rows(
     if form is Format.PARQUET:
         page: bytes = parquet().encode_rows(kind, names, rows, wide)
         return page
-    timed = zip(
-        rows,
-        moment_texts([row[0] for row in rows]),
-        moment_texts([row[2] for row in rows]),
-        strict=True,
-    )
+    timestamps, _, receipts, revisions, device_timestamps, *own = zip(*rows, strict=True)
+    times = moment_texts(timestamps), moment_texts(receipts)
     if form is Format.CSV:
-        own_cells = _CSV[kind] if wide is None else partial(_csv_wide, wide, spreadsheet)
-        line = partial(_csv_line, own_cells)
-        if spreadsheet:
-            return "".join([_quoted(kind, line, names, *each) for each in timed]).encode()
-        return "".join([line(names, *each) for each in timed]).encode()
-    struct, own = _JSON[kind]
-    lines = [
-        struct(kind.value, *names, time, receipt, row[3], row[4], *own(row))
-        for row, time, receipt in timed
-    ]
-    return b"".join([_encode(line) + b"\n" for line in lines])
+        numbers = _number_cells(revisions), _number_cells(device_timestamps)
+        return _csv_lines(kind, names, (*times, *numbers), own, spreadsheet, wide)
+    line, members = _JSON[kind]
+    return _encode_lines(
+        map(
+            line,
+            *map(itertools.repeat, (kind.value, *names)),
+            *times,
+            revisions,
+            device_timestamps,
+            *members(own),
+        )
+    )
 
 
 def moment_texts(microseconds: Sequence[int]) -> list[str]:
     """Return what `time.to_rfc3339` does of each, without a call for each."""
-    minutes = {each: minute_text(each) for each in {each // MINUTE for each in microseconds}}
+    milliseconds = [each // 1_000 for each in microseconds]
+    seconds = [each // 1_000 for each in milliseconds]
+    hours = [each // 3_600 for each in seconds]
+    beginnings = {each: minute_text(each * 60)[:-2] for each in {*hours}}
     return [
-        f"{minutes[each // MINUTE]}:{each // SECOND % 60:02}.{each % SECOND:06}Z"
-        for each in microseconds
+        f"{beginnings[hour]}{_IN_HOUR[second % 3_600]}.{_THREE[millisecond % 1_000]}"
+        f"{_THREE[microsecond % 1_000]}Z"
+        for hour, second, millisecond, microsecond in zip(
+            hours, seconds, milliseconds, microseconds, strict=True
+        )
     ]
 
 
-def _given(element_id: str | None) -> str | msgspec.UnsetType:
-    return msgspec.UNSET if element_id is None else element_id
+# Looked up, a number takes a third of the time that it takes to be formatted.
+_IN_HOUR: Final = [f"{each // 60:02}:{each % 60:02}" for each in range(3_600)]
+_THREE: Final = [f"{each:03}" for each in range(1_000)]
 
 
-# What makes a line of JSON, and a row's members beside those of `_Line`.
-_JSON: Final[dict[Kind, tuple[Callable[..., _Line], Callable[[Row], tuple[Any, ...]]]]] = {
-    Kind.MEASUREMENT: (_Measurement, lambda row: (_Raw(row[5].encode()), _given(row[6]))),
-    Kind.LOG: (_Log, lambda row: (*row[5:8], _given(row[8]))),
+def _given(ids: Sequence[str | None]) -> list[str | msgspec.UnsetType]:
+    return [msgspec.UNSET if each is None else each for each in ids]
+
+
+def _raw(texts: Sequence[str | None]) -> list[msgspec.Raw | None]:
+    return [None if each is None else msgspec.Raw(each.encode()) for each in texts]
+
+
+# What makes a line of JSON, and its members beside those of `_Line` of a kind's own columns.
+_JSON: Final[dict[Kind, tuple[Callable[..., _Line], Callable[[_Columns], _Columns]]]] = {
+    Kind.MEASUREMENT: (_Measurement, lambda own: (_raw(own[0]), _given(own[1]))),
+    Kind.LOG: (_Log, lambda own: (*own[:3], _given(own[3]))),
     Kind.HEARTBEAT: (
         _Heartbeat,
-        lambda row: (
+        lambda own: (
             # SQLite knows no booleans.
-            None if row[5] is None else bool(row[5]),
-            None if row[6] is None else _Raw(row[6].encode()),
-            _given(row[7]),
+            [None if each is None else bool(each) for each in own[0]],
+            _raw(own[1]),
+            _given(own[2]),
         ),
     ),
 }
@@ -268,56 +281,75 @@ def _cell(text: str) -> str:
     return text
 
 
-def _quoted(kind: Kind, line: _CsvLine, names: Names, row: Row, time: str, receipt: str) -> str:
-    cells, quoted = list(row), []
-    if FORMULA.match(names.device_id or ""):
-        names = names._replace(device_id=f"{QUOTE}{names.device_id}")
-        quoted.append("device_id")
-    for name, at in _TEXTS[kind].items():
-        if FORMULA.match(cells[at] or ""):
-            cells[at] = f"{QUOTE}{cells[at]}"
-            quoted.append(name)
-    text = line(names, cells, time, receipt)
-    return f"{text.removesuffix(_END)},{' '.join(quoted)}{_END}"
+def _cells(texts: Sequence[str | None]) -> Sequence[str]:
+    present = [text or "" for text in texts]
+    together = "".join(present)
+    return present if _cell(together) is together else [*map(_cell, present)]
 
 
-def _csv_line(
-    own_cells: Callable[[Row], str], names: Names, row: Row, time: str, receipt: str
-) -> str:
-    revision = "" if row[3] is None else str(row[3])
-    device_timestamp = "" if row[4] is None else repr(row[4])
-    return (
-        f"{names.identifier},{names.device_id or ''},{time},{receipt},"
-        f"{revision},{device_timestamp},{own_cells(row)}{_END}"
-    )
+def _number_cells(numbers: Sequence[float | None]) -> list[str]:
+    return ["" if each is None else repr(each) for each in numbers]
 
 
-def _csv_wide(wide: Wide, spreadsheet: bool, row: Row) -> str:
-    cells, json = wide.cells(row[5], csv_cell, "")
+def _csv_lines(
+    kind: Kind,
+    names: Names,
+    frame: _Columns,
+    own: _Columns,
+    spreadsheet: bool,
+    wide: Wide | None,
+) -> bytes:
+    device_id = names.device_id or ""
+    quoted: _Columns = ()
     if spreadsheet:
-        for place, cell in enumerate(cells):
-            if FORMULA.match(cell):
-                cells[place], json = f"{QUOTE}{cell}", row[5]
-    cells += (row[6] or "", json or "")
-    own = ",".join(cells)
-    if own.count(",") >= len(cells) or '"' in own or "\n" in own or "\r" in own:
-        own = ",".join(map(_cell, cells))
-    return own
+        device_id, own, quoted = _quoted(kind, device_id, own)
+    cells = _CSV[kind](own) if wide is None else _csv_wide(wide, spreadsheet, own)
+    lines = zip(itertools.repeat(f"{names.identifier},{device_id}"), *frame, *cells, *quoted)
+    return (_END.join(map(",".join, lines)) + _END).encode()
 
 
-def _csv_log(row: Row) -> str:
+def _quoted(
+    kind: Kind, device_id: str, own: _Columns
+) -> tuple[str, _Columns, Sequence[Sequence[str]]]:
+    """Return all with quotes before what begins as a formula, and the column of their names."""
+    columns = [*map(list, own)]
+    always = []
+    if FORMULA.match(device_id):
+        device_id = f"{QUOTE}{device_id}"
+        always.append("device_id")
+    quoted = [[*always] for _ in columns[0]]
+    for name, at in _TEXTS[kind].items():
+        for row, text in enumerate(columns[at]):
+            if FORMULA.match(text or ""):
+                columns[at][row] = f"{QUOTE}{text}"
+                quoted[row].append(name)
+    return device_id, columns, [[*map(" ".join, quoted)]]
+
+
+def _csv_wide(wide: Wide, spreadsheet: bool, own: _Columns) -> _Columns:
+    columns, json = wide.cells(own[0], csv_cells, "")
+    if spreadsheet:
+        for column in columns:
+            for row, cell in enumerate(column):
+                if FORMULA.match(cell):
+                    column[row], json[row] = f"{QUOTE}{cell}", own[0][row]
+    return [*map(_cells, (*columns, own[1], json))]
+
+
+def _csv_log(own: _Columns) -> _Columns:
+    severities, subjects, details, ids, *_ = own
     # As JSON, so that an empty text is not taken for none.
-    details = "" if row[7] is None else _encode(row[7]).decode()
-    return f"{row[5]},{_cell(row[6])},{_cell(details)},{_cell(row[8] or '')}"
+    texts = [None if each is None else _encode(each).decode() for each in details]
+    return severities, _cells(subjects), _cells(texts), _cells(ids)
 
 
-def _csv_heartbeat(row: Row) -> str:
-    success = "" if row[5] is None else ("true" if row[5] else "false")
-    return f"{success},{_cell(row[6] or '')},{_cell(row[7] or '')}"
+def _csv_heartbeat(own: _Columns) -> _Columns:
+    successes = ["" if each is None else "true" if each else "false" for each in own[0]]
+    return successes, _cells(own[1]), _cells(own[2])
 
 
-_CSV: Final[dict[Kind, Callable[[Row], str]]] = {
-    Kind.MEASUREMENT: lambda row: f"{_cell(row[5])},{_cell(row[6] or '')}",
+_CSV: Final[dict[Kind, Callable[[_Columns], _Columns]]] = {
+    Kind.MEASUREMENT: lambda own: (_cells(own[0]), _cells(own[1])),
     Kind.LOG: _csv_log,
     Kind.HEARTBEAT: _csv_heartbeat,
 }

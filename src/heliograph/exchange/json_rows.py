@@ -1,5 +1,6 @@
 """JSON Lines: those of an export, elements as devices send them, and logs of other programs."""
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
@@ -19,6 +20,7 @@ from heliograph.exchange.elements import (
 from heliograph.exchange.table_layouts import is_time_name, plain_name
 from heliograph.exchange.tables import log_columns, severity_of
 from heliograph.model.records import Kind
+from heliograph.model.time import EARLIEST, LATEST, SECOND, from_rfc3339
 
 # Members of every line of an export that no element has.
 _STORED_ONLY: Final = frozenset(("kind", "sensor_identifier", "device_id", "receipt_timestamp"))
@@ -29,6 +31,10 @@ _OF_LOG: Final = frozenset(
 )
 # Names of members that are told of: a file may have any number.
 _MOST_LEFT_OUT: Final = 100
+# What numbers count that may be times: a second has so many of it.
+_UNITS: Final = (1, 1_000, 1_000_000, 1_000_000_000)
+# A name that jq takes as it is.
+_SIMPLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str | None).decode
@@ -78,7 +84,34 @@ def from_json_line(
         for name, stands_for in _ENVELOPES.items():
             if name in element and stands_for not in element:
                 element[stands_for] = element.pop(name)
+    if bytes(element.get("timestamp", b"null")) == b"null":
+        raise BadLineError(f"timestamp is missing{_meant_as_time(element)}")
     return make_element(kind, names, element)
+
+
+def _meant_as_time(line: dict[str, msgspec.Raw]) -> str:
+    """Return what ends the message about a line without a time: which member looks like one."""
+    for name in sorted(line, key=is_time_name, reverse=True):
+        moment = _any(line[name])
+        program = "." + name
+        if isinstance(moment, str):
+            try:
+                from_rfc3339(moment)
+            except ValueError:
+                continue
+        elif isinstance(moment, int | float) and is_time_name(name):
+            counted = moment * SECOND
+            unit = next((each for each in _UNITS if EARLIEST <= counted // each <= LATEST), None)
+            if unit is None:
+                continue
+            program += f" / {unit}" if unit > 1 else ""
+        else:
+            continue
+        hint = f": `{name}` looks like one"
+        if _SIMPLE.fullmatch(name):
+            hint += f", which `jq -c '.timestamp = {program} | del(.{name})'` makes it"
+        return hint
+    return ""
 
 
 def _log_message(line: dict[str, msgspec.Raw], left_out: set[str]) -> dict[str, msgspec.Raw]:

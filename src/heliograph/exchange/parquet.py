@@ -39,7 +39,7 @@ from heliograph.exchange.tables import (
     severity_of,
     unknown_column,
 )
-from heliograph.exchange.wide import JSON, Wide, put_together, read_number, typed_cell
+from heliograph.exchange.wide import JSON, Wide, put_together, read_number, typed_cells
 from heliograph.model.records import Kind
 from heliograph.model.time import now, to_rfc3339
 
@@ -97,28 +97,25 @@ def heading(kind: Kind, wide: Wide | None = None) -> bytes:
 
 def encode_rows(kind: Kind, names: Names, rows: Sequence[Row], wide: Wide | None = None) -> bytes:
     """Return rows of one sensor, as `Exports.page` has them, as a batch in Arrow's stream."""
-    timestamps, _, receipts, revisions, device_timestamps, *own = zip(*rows, strict=True)
+    timestamps, _, receipts, revisions, device_timestamps, *own = map(list, zip(*rows, strict=True))
     if kind is Kind.HEARTBEAT:
         # SQLite knows no booleans.
-        own[0] = tuple(None if success is None else bool(success) for success in own[0])
+        own[0] = [None if success is None else bool(success) for success in own[0]]
     if wide is not None:
-        cells, texts = zip(*[wide.cells(text, typed_cell, None) for text in own[0]], strict=True)
-        own = [*zip(*cells, strict=True), own[1], texts]
-    columns = [
-        [names.identifier] * len(rows),
-        [names.device_id] * len(rows),
-        timestamps,
-        receipts,
-        revisions,
-        device_timestamps,
-        *own,
-    ]
+        cells, texts = wide.cells(own[0], typed_cells, None)
+        own = [*cells, own[1], [*texts]]
     fields = schema(kind, wide)
-    # What a row has beyond these is for whoever reads it.
-    arrays = [
+    constant = [pa.repeat(pa.scalar(name, pa.string()), len(rows)) for name in names]
+    # What a row has beyond the fields is for whoever reads it.
+    varying = [
         pa.array(column, field.type)
-        for column, field in zip(columns[: len(fields)], fields, strict=True)
+        for column, field in zip(
+            (timestamps, receipts, revisions, device_timestamps, *own),
+            [*fields][len(constant) :],
+            strict=False,
+        )
     ]
+    arrays = [*constant, *varying]
     page: bytes = pa.RecordBatch.from_arrays(arrays, schema=fields).serialize().to_pybytes()
     return page
 

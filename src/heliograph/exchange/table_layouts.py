@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from heliograph.exchange.elements import BadLineError
 from heliograph.exchange.table_numbers import Sort, sort_of
 from heliograph.exchange.table_times import TimeSurvey, Zone
+from heliograph.model.buckets import parse_zone
 
 SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _ZONE_IN_NAME = re.compile(
@@ -130,6 +131,10 @@ LAYOUTS: Final = (
 UNKNOWN: Final = Layout("", frozenset())
 
 
+# With what a spreadsheet is told what separates cells.
+_SEPARATOR_LINE = re.compile("sep=(.)", re.IGNORECASE)
+
+
 class Heading(NamedTuple):
     """Where the names of columns stand, and what is known from what stands before them.
 
@@ -192,6 +197,15 @@ def fixed_zone(text: str) -> Zone:
     return Zone(timezone(-offset if match[1] == "-" else offset), name)
 
 
+def zone_of(text: str) -> Zone:
+    """Return the zone of a name like `Europe/Berlin`, or of an offset.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return fixed_zone(text) if text[:1] in "+-" else Zone(parse_zone(text), text)
+
+
 UTC_ZONE: Final = Zone(UTC, "UTC")
 
 
@@ -203,9 +217,8 @@ def find_heading(
     Raises:
         BadLineError: there is none, or it is open what separates cells.
     """
-    first = lines[0].strip().lower() if lines else ""
-    if first.startswith("sep=") and len(first) == 5:
-        separator = separator or lines[0].strip()[4]
+    if separator is None and lines and (match := _SEPARATOR_LINE.fullmatch(lines[0].strip())):
+        separator = match[1]
     separators = [separator] if separator else [*SEPARATORS]
     found = [*filter(None, [_heading(lines, each, time_columns) for each in separators])]
     # A column may hold times without being called so.
@@ -250,15 +263,25 @@ def _names(record: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_remark(record: Sequence[str]) -> bool:
-    return len(record[0].strip()) > 1 and record[0].lstrip().startswith("#")
+    # A column may be called `#`, of the rows' numbers.
+    return record[0].lstrip().startswith("#") and (len(record[0].strip()) > 1 or len(record) == 1)
 
 
 def _first_names(lines: Sequence[str], separator: str) -> Heading | None:
-    """Return the first record as the heading, if it is one of names; None: it is not."""
+    """Return the first record as the heading, if it is one of names; None: it is not.
+
+    Before a row it is the last remark, if that has as many cells: `# STN,YYYYMMDD`.
+    """
     records = _records(lines, separator)
-    number = next((at for at, record in enumerate(records) if not _is_remark(record)), None)
+    begin = 1 if lines and _SEPARATOR_LINE.fullmatch(lines[0].strip()) else 0
+    number = next(
+        (at for at, record in enumerate(records) if at >= begin and not _is_remark(record)), None
+    )
     if number is None:
         return None
+    if any(map(_is_value, first := records[number])):
+        above = [at for at in range(begin, number) if len(records[at]) == len(first)]
+        number = max(above, default=number)
     columns = _names(records[number])
     if len(columns) < 2 or any(map(_is_value, columns)):
         return None
@@ -308,9 +331,10 @@ def _fit(lines: Sequence[str], heading: Heading) -> float:
 
 
 def _without_heading(lines: Sequence[str], separator: str | None) -> str:
-    text = next((line.strip() for line in lines if line.strip()), "")
-    if not text:
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
         return "the file is empty"
+    text = next((text for text in texts if not text.startswith("#")), texts[0])
     separator = separator or max(SEPARATORS, key=text.count)
     cells = next(iter(_records([text], separator)), (text,))
     if any(_is_value(cell) for cell in cells):

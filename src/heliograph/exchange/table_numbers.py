@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from heliograph.exchange.table_times import Ask, Example
+from heliograph.model.counting import counted
 
 # In a column of numbers they stand for none, in whatever case.
 MISSING: Final = frozenset(
@@ -282,8 +283,8 @@ class ColumnSurvey:
         tokens = " ".join(f"--missing '{text}'" for text in list(self.odd)[:3])
         options = f"give {tokens} if they stand for none, or " if self.odd and others else "give "
         ask(
-            f"column {column} holds {numbers:,} numbers and {others:,} cells that are none"
-            f" ({shown})",
+            f"column {column} holds {counted(numbers, 'number')} beside"
+            f" {counted(others, 'other cell')} ({shown})",
             f"{options}--text '{column}' to keep all as texts",
         )
 

@@ -7,7 +7,7 @@ never guessed.
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final, NamedTuple, TypeAlias
 
 from heliograph.exchange.elements import FROM_BOOT
@@ -29,7 +29,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _ZONE = r"(?P<zone>Z|z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?(?: UTC)?"
 _CLOCK = r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
 _YEAR_FIRST = re.compile(
-    rf"(?P<year>\d{{4}})(?P<mark>[-/.])(?P<month>\d{{1,2}})(?P=mark)(?P<day>\d{{1,2}})"
+    # Without marks the month and the day have two digits, and a clock stands behind them.
+    r"(?P<year>\d{4})(?:(?P<mark>[-/.])|(?=\d{4}[Tt ]))"
+    r"(?P<month>\d{1,2})(?(mark)(?P=mark))(?P<day>\d{1,2})"
     rf"(?:[Tt ]\s*{_CLOCK}\s*{_ZONE})?",
     re.ASCII,
 )
@@ -43,6 +45,8 @@ _CLOCK_ALONE = re.compile(_CLOCK, re.ASCII)
 _SHORTENED = re.compile(r"\d[.,]\d+[eE]\+?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,20}(?:\.\d{0,20})?", re.ASCII)
 _COMPACT: Final = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+# ISO 8601 writes the end of a day so, and weather services have it instead of the next day's 00:00.
+_END_OF_DAY: Final = (24, 0, 0, 0)
 DATE_PARTS: Final = ("year", "month", "day", "hour", "minute", "second")
 UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 # Said in place of a format, these are for whatever form the dates have otherwise.
@@ -185,7 +189,7 @@ class TimeForm(NamedTuple):
             return self._moment(_formatted(text, self.format))
         if _NUMBER.fullmatch(text):
             if len(text) in self.compact and (self.precision is None or not _unit(text)):
-                return self._moment(datetime.strptime(text, _COMPACT[len(text)]))  # noqa: DTZ007 - as above
+                return self._moment(_of_digits(text))
             if self.precision is None:
                 raise ValueError(FROM_BOOT if float(text) < EARLIEST // SECOND else "no time")
             counted = _counted(text, self.precision)
@@ -227,16 +231,27 @@ def _built(match: re.Match[str], month: int, day: int) -> datetime:
             raise ValueError("no time")
         hour = hour % 12 + (12 if half[0] in "Pp" else 0)
     fraction = ((parts["fraction"] or "") + "000000")[:6]
-    return datetime(
-        int(parts["year"]),
-        month,
-        day,
-        hour,
-        int(parts["minute"] or 0),
-        int(parts["second"] or 0),
-        int(fraction),
-        tzinfo=_written_zone(parts["zone"]),
-    )
+    clock = (hour, int(parts["minute"] or 0), int(parts["second"] or 0), int(fraction))
+    is_end = clock == _END_OF_DAY and not half
+    at = time() if is_end else time(*clock)
+    day_shown = date(int(parts["year"]), month, day)
+    shown = datetime.combine(day_shown, at, _written_zone(parts["zone"]))
+    return _next_day(shown) if is_end else shown
+
+
+def _of_digits(text: str) -> datetime:
+    """Return what a time without marks shows, whose length is one of `_COMPACT`."""
+    is_end = text[8:10] == "24" and not text[10:].strip("0")
+    digits = text[:8] if is_end else text
+    shown = datetime.strptime(digits, _COMPACT[len(digits)])  # noqa: DTZ007 - its column tells the zone
+    return _next_day(shown) if is_end else shown
+
+
+def _next_day(midnight: datetime) -> datetime:
+    try:
+        return midnight + timedelta(days=1)
+    except OverflowError as error:
+        raise ValueError("not in the years 1 to 9999") from error
 
 
 def _written_zone(text: str | None) -> tzinfo | None:
@@ -557,7 +572,27 @@ def _is_compact(text: str) -> bool:
     if len(text) not in _COMPACT or not text.isdigit():
         return False
     try:
-        shown = datetime.strptime(text, _COMPACT[len(text)])  # noqa: DTZ007 - only whether it is one
+        shown = _of_digits(text)
     except ValueError:
         return False
     return 1850 <= shown.year <= 2100
+
+
+def check_time_format(text: str) -> str:
+    """Return a format of times if each day of a year has a text of its own in it.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if text in (DAY_FIRST, MONTH_FIRST):
+        return text
+    moment = datetime(2024, 2, 29, 13, 14, 15, tzinfo=UTC)
+    try:
+        is_whole = datetime.strptime(moment.strftime(text), text).date() == moment.date()  # noqa: DTZ007 - only its day
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise ValueError(
+            f"{text!r} tells no day of a year; as '%d.%m.%Y %H:%M', {DAY_FIRST} or {MONTH_FIRST}"
+        )
+    return text

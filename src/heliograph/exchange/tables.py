@@ -49,6 +49,7 @@ from heliograph.exchange.table_numbers import (
     json_numbers,
 )
 from heliograph.exchange.table_times import DATE_PARTS, Ask, Question, TimeForm, TimeSurvey, Zone
+from heliograph.model.counting import counted
 from heliograph.model.records import Kind, Severity
 from heliograph.model.time import DAY, EARLIEST, OLDEST, counts_from_boot, to_rfc3339
 
@@ -544,8 +545,8 @@ class TableSurvey:
     def _describe_missing(self, surveyed: Sequence[tuple[str, ColumnSurvey, ColumnKind]]) -> str:
         marked = sum(survey.marked_missing for _, survey, _ in surveyed)
         blank = sum(each.counts[Sort.MISSING] for _, each, kind in surveyed if kind in _NO_TEXTS)
-        found = [f"{marked:,} cells of {self._missing}"] if marked else []
-        found += [f"{blank:,} cells that are empty, NaN or the like"] if blank else []
+        found = [f"{counted(marked, 'cell')} of {self._missing}"] if marked else []
+        found += [f"{counted(blank, 'cell')} empty, NaN or the like"] if blank else []
         return ", ".join(found)
 
 

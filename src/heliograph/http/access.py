@@ -9,6 +9,7 @@ from heliograph.access.authenticator import Authenticator
 from heliograph.access.limiter import Limiter, rate_limited, rate_lines
 from heliograph.access.policy import Action, may, may_read, may_send_data, networks_of
 from heliograph.access.registry import KnownSensor, Registry
+from heliograph.access.windows import share_of
 from heliograph.address import network_of
 from heliograph.errors import ErrorCode, HeliographError
 from heliograph.http.answers import GUESSES, HELD, RATE
@@ -16,11 +17,15 @@ from heliograph.model.credentials import hash_key
 from heliograph.model.principal import Principal
 from heliograph.model.sensor import Network
 from heliograph.model.time import now
+from heliograph.model.tokens import Taken
 from heliograph.store.accounts import SESSION
 
 MAXIMUM_REMEMBERED = 50_000
 MAXIMUM_BUCKETS = 250_000
 CHANNEL_TESTS_PER_MINUTE = 6
+# Settled with other servers is what makes out one of so many parts of a bucket, within a minute.
+SETTLED_PARTS = 200
+FORGET_SECONDS = 60.0
 READING = frozenset({"GET", "HEAD"})
 COOKIE = "heliograph_session"
 # In the ASGI scope: an origin of CORS_ORIGINS makes the request.
@@ -33,6 +38,9 @@ NOT_FOUND = {
     ErrorCode.CHANNEL_NOT_FOUND: "Channel not found",
     ErrorCode.ALERT_NOT_FOUND: "Alert not found",
     ErrorCode.SILENCE_NOT_FOUND: "Silence not found",
+    ErrorCode.ANNOTATION_NOT_FOUND: "Annotation not found",
+    ErrorCode.SESSION_NOT_FOUND: "Session not found",
+    ErrorCode.BOARD_NOT_FOUND: "Board not found",
     ErrorCode.SENSOR_NOT_FOUND: "Sensor not found",
     ErrorCode.DEVICE_NOT_FOUND: "Device not found",
     ErrorCode.NETWORK_NOT_FOUND: "Network not found",
@@ -55,6 +63,9 @@ class TokenBuckets:
         self._name = name
         self.allow(per_minute)
         self._buckets: dict[int | str, list[float]] = {}
+        # What was taken since it was settled with other servers; None: this one counts alone.
+        self._spent: dict[int | str, float] | None = None
+        self._forget_from = 0.0
 
     def allow(self, per_minute: int) -> None:
         """Allow so many a minute from now on."""
@@ -75,6 +86,8 @@ class TokenBuckets:
             if len(self._buckets) >= MAXIMUM_BUCKETS:
                 self._buckets.clear()
             self._buckets[name] = [self._capacity - 1, moment]
+            if self._spent is not None:
+                self._spent[name] = self._spent.get(name, 0) + 1
             scope[RATE] = self._told % (self._capacity - 1, 1 / self._per_second + 1)
             return
         tokens = bucket[0] + (moment - bucket[1]) * self._per_second
@@ -86,6 +99,32 @@ class TokenBuckets:
             raise rate_limited("requests", wait)
         bucket[0] = tokens = min(tokens, self._capacity) - 1
         scope[RATE] = self._told % (tokens, (self._capacity - tokens) / self._per_second + 1)
+        if self._spent is not None:
+            self._spent[name] = self._spent.get(name, 0) + 1
+
+    def share(self, *, is_shared: bool) -> None:
+        """Note what is taken from now on, to settle it with other servers; or count alone."""
+        self._spent = {} if is_shared else None
+
+    def taken(self) -> Taken:
+        """Return what is to be settled with other servers; the least is, once a minute, forgotten.
+
+        So whoever calls seldom costs other servers nothing.
+        """
+        spent, least = self._spent or {}, self._capacity / SETTLED_PARTS
+        due = {name: count for name, count in spent.items() if count >= least}
+        for name in due:
+            del spent[name]
+        if (moment := time.monotonic()) >= self._forget_from:
+            self._forget_from = moment + FORGET_SECONDS
+            spent.clear()
+        return Taken(self._name, self._capacity, self._per_second, due if self._capacity else {})
+
+    def settle(self, left: dict[int | str, float]) -> None:
+        """Have what all servers together have left, but for what was taken since it was asked."""
+        moment, spent = time.monotonic(), self._spent or {}
+        for name, tokens in left.items():
+            self._buckets[name] = [tokens - spent.get(name, 0), moment]
 
 
 class Limits:
@@ -101,12 +140,18 @@ class Limits:
         # Of the channels of a network together: each is sent to somebody.
         self.channel_tests = TokenBuckets("channel-tests", CHANNEL_TESTS_PER_MINUTE)
 
-    def allow(self, *, read: int, write: int, ingest: int) -> None:
-        """Allow so many calls a minute from now on."""
-        self.read.allow(read)
-        self.probe.allow(read)
-        self.write.allow(write)
-        self.ingest.allow(ingest)
+    @property
+    def all(self) -> tuple[TokenBuckets, ...]:
+        """The buckets of each kind."""
+        return self.read, self.write, self.probe, self.ingest, self.channel_tests
+
+    def allow(self, *, read: int, write: int, ingest: int, servers: int = 1) -> None:
+        """Allow so many calls a minute from now on: one of so many servers its share."""
+        self.read.allow(share_of(read, servers))
+        self.probe.allow(share_of(read, servers))
+        self.write.allow(share_of(write, servers))
+        self.ingest.allow(share_of(ingest, servers))
+        self.channel_tests.allow(share_of(CHANNEL_TESTS_PER_MINUTE, servers))
 
     def call(self, name: int | str, scope: Scope) -> None:
         """Count a request that reads or, by its method, one that changes something.
@@ -200,7 +245,7 @@ class Access:
         generation = self._generation
         found = await self._authenticator.key(key.decode("utf-8", "surrogateescape"))
         if found is None:
-            self.refuse_key(key, scope)
+            await self.refuse_key(key, scope)
         self._remember(self._principals, hashed, found, generation)
         return found
 
@@ -213,25 +258,28 @@ class Access:
             # There may have been no room to keep the caller's roles.
             and await self.registry.find_account(found.account or "")
         ):
+            self.registry.note_session(hashed, moment)
             return found
         generation = self._generation
         text = token.decode("utf-8", "surrogateescape")
         found = await self._authenticator.session(text, SESSION, moment)
         if found is None:
             self._sessions.pop(hashed, None)
-            self.refuse_key(token, scope, HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token"))
+            invalid = HeliographError(ErrorCode.INVALID_TOKEN, "Invalid token")
+            await self.refuse_key(token, scope, invalid)
         self._remember(self._sessions, hashed, found, generation)
+        self.registry.note_session(hashed, moment)
         return found
 
-    def limit_sign_ups(self, address: str) -> None:
+    async def limit_sign_ups(self, address: str) -> None:
         """Count an account that is made from this address.
 
         Raises:
             HeliographError: RATE_LIMITED.
         """
-        self._limiter.sign_up(address)
+        await self._limiter.sign_up(address)
 
-    def refuse_key(
+    async def refuse_key(
         self, key: bytes, scope: Scope, error: HeliographError | None = None
     ) -> NoReturn:
         """Count a wrong key, or token, of the client's address, and refuse it.
@@ -241,14 +289,14 @@ class Access:
         """
         address = client_address(scope)
         try:
-            self._limiter.wrong_key(address, key)
+            await self._limiter.wrong_key(address, key)
         finally:
-            self.tell_log_ins(scope, key)
+            await self.tell_log_ins(scope, key)
         raise error or HeliographError(ErrorCode.INVALID_API_KEY, "Invalid API key")
 
-    def tell_log_ins(self, scope: Scope, key: bytes = b"") -> None:
+    async def tell_log_ins(self, scope: Scope, key: bytes = b"") -> None:
         """Leave in the scope what the caller is told of wrong credentials that are left to them."""
-        scope[GUESSES] = self._limiter.told(client_address(scope), key)
+        scope[GUESSES] = await self._limiter.told(client_address(scope), key)
 
     async def sender(self, scope: Scope) -> Principal:
         """Return who is calling if they may send data at all.

@@ -21,6 +21,7 @@ from heliograph.http.access import (
     forbidden,
     is_encrypted,
     is_own_page,
+    not_found,
 )
 from heliograph.http.errors import validation_error
 from heliograph.http.members import Body
@@ -48,16 +49,19 @@ from heliograph.model.credentials import (
     weakness,
 )
 from heliograph.model.time import DAY, SECOND, now, to_rfc3339
+from heliograph.printable import printable
 from heliograph.settings import Settings
-from heliograph.store.accounts import SESSION, TICKET
+from heliograph.store.accounts import SESSION, TICKET, NewSession
 
 router = Resource("accounts")
 
 TICKET_SECONDS = 60
+LONGEST_USER_AGENT = 255
 OTHER_NAMES = {"user_name": "username"}
 
 _REFUSALS: Refusals = {
     "username": (ErrorCode.USERNAME_ALREADY_REGISTERED, "The username is already registered"),
+    "administrator": (ErrorCode.ALREADY_SET_UP, "There is an administrator already"),
     "look": (ErrorCode.USERNAME_CONFUSABLE, "The username looks like one that is registered"),
 }
 
@@ -96,6 +100,32 @@ class UserRepresentation(Representation):
     created_at: Annotated[str, "When it was made (RFC 3339, UTC)"]
 
 
+class SessionState(Representation):
+    """Who is logged in, and what a log-in page has to know."""
+
+    account: Annotated[UserRepresentation | None, "Whose session it is; null: nobody's"]
+    has_administrator: Annotated[bool, "Whether there is one; otherwise `POST /setup` makes them"]
+    signup_is_open: Annotated[bool, "Whether anybody may sign up"]
+
+
+class SessionRepresentation(Representation):
+    """A session that the account is logged in by."""
+
+    id: Annotated[str, "What it is called; it opens nothing"]
+    created_at: Annotated[str, "When it was opened (RFC 3339, UTC)"]
+    expires_at: Annotated[str, "When it ends by itself (RFC 3339, UTC)"]
+    last_used_at: Annotated[
+        str | None,
+        "When a request was last made with it, to some minutes (RFC 3339, UTC); null: none since"
+        " that is noted",
+    ]
+    address: Annotated[str | None, "The address that it was opened from; null: it is not known"]
+    user_agent: Annotated[
+        str | None, "What the client that opened it called itself; null: it is not known"
+    ]
+    is_current: Annotated[bool, "Whether the request is made with it"]
+
+
 class NewTicket(Representation):
     """What an EventSource or a WebSocket carries in its URL."""
 
@@ -103,7 +133,13 @@ class NewTicket(Representation):
     expires_in: Annotated[int, "For how many seconds it can be used"]
 
 
-class NewUser(Body):
+class _WithCookie(Body):
+    """What opens a session, for a page of ours as a cookie."""
+
+    cookie: bool = Field(False, description="Set the session as a cookie, for a page of ours")
+
+
+class NewUser(_WithCookie):
     """Who signs up; `user_name` is taken for `username`."""
 
     other_names = OTHER_NAMES
@@ -114,14 +150,19 @@ class NewUser(Body):
     )
 
 
-class LogIn(Body):
+class FirstAdministrator(NewUser):
+    """Who is to be the first administrator, and what shows that they may be."""
+
+    code: Text = Field(description="The setup code that `serve` prints, or the admin key")
+
+
+class LogIn(_WithCookie):
     """Who logs in; `user_name` is taken for `username`."""
 
     other_names = OTHER_NAMES
 
     username: Text = Field(description="The account's name")
     password: Password = Field(description="Its password")
-    cookie: bool = Field(False, description="Set the session as a cookie, for a page of ours")
 
 
 class PasswordChange(Body):
@@ -139,9 +180,41 @@ class PasswordChange(Body):
         return self
 
 
-@router.route("/users", "POST", faults=[409], dependencies=[anybody])
-async def sign_up(user: NewUser, request: Request, services: TheServices) -> LoggedIn:
+@router.route("/session", "GET", dependencies=[anybody])
+async def read_session(request: Request, services: TheServices) -> SessionState:
+    """Read whose session the request is made with, if any: a page asks before it knows."""
+    accounts = services.store.accounts
+    try:
+        caller = await services.access.caller(request.scope)
+    except HeliographError as error:
+        if error.code is ErrorCode.RATE_LIMITED:
+            raise
+        caller = None
+    own = await accounts.find(caller.account) if caller and caller.account else None
+    shown = None if own is None else _shown(own)
+    has_administrator = await accounts.has_administrator()
+    return SessionState(shown, has_administrator, services.settings.signup_is_open)
+
+
+@router.route("/setup", "POST", faults=[409], dependencies=[anybody], shown=LoggedIn)
+async def set_up(user: FirstAdministrator, request: Request, services: TheServices) -> Response:
+    """Make the first administrator and log in. Once there is one it answers 409 for good."""
+    _check_page(user, request)
+    if await services.store.accounts.has_administrator():
+        raise HeliographError(*_REFUSALS["administrator"])
+    if not services.authenticator.may_set_up(user.code):
+        wrong = HeliographError(ErrorCode.INVALID_CREDENTIALS, "Incorrect setup code or admin key")
+        await services.access.refuse_key(user.code.encode(), request.scope, wrong)
+    address = client_address(request.scope)
+    actor = Actor(ActorKind.SYSTEM, "setup", address or None)
+    await _check_password(user.password, user.username, "password", services.settings)
+    return await _made(user, services, request, actor, is_administrator=True)
+
+
+@router.route("/users", "POST", faults=[409], dependencies=[anybody], shown=LoggedIn)
+async def sign_up(user: NewUser, request: Request, services: TheServices) -> Response:
     """Make an account and log in. While sign-up is closed, only administrators may."""
+    _check_page(user, request)
     address = client_address(request.scope)
     actor = Actor(ActorKind.ANONYMOUS, "anonymous", address or None)
     if not services.settings.signup_is_open:
@@ -154,21 +227,12 @@ async def sign_up(user: NewUser, request: Request, services: TheServices) -> Log
         if caller is None or not may(caller, Action.ADMINISTER, None, services.registry.grants):
             raise HeliographError(ErrorCode.SIGNUP_CLOSED, "Sign-up is closed")
         actor = actor_of(caller, address or None)
-    services.access.limit_sign_ups(address)
-    await _check_name(user.username, services.settings)
-    await _check_password(user.password, user.username, "password", services.settings)
-    # Whoever makes many accounts waits for them as one: the names are of their choosing.
-    party = Party(network_of(address), "")
-    password_hash = await services.passwords.hash(user.password, party)
-    with refusals(_REFUSALS):
-        account = await services.store.accounts.create(
-            identifier=str(uuid.uuid4()),
-            username=user.username,
-            password_hash=password_hash,
-            created_at=now(),
-            actor=actor,
-        )
-    return LoggedIn(await _opened(services, account, request), account.identifier)
+    await services.access.limit_sign_ups(address)
+    await asyncio.gather(
+        _check_name(user.username, services.settings),
+        _check_password(user.password, user.username, "password", services.settings),
+    )
+    return await _made(user, services, request, actor)
 
 
 @router.route("/authentication", "POST", status=200, dependencies=[anybody], shown=LoggedIn)
@@ -177,22 +241,17 @@ async def log_in(user: LogIn, request: Request, services: TheServices) -> Respon
 
     An unknown name and a wrong password are answered alike, in the same time.
     """
-    if user.cookie and not is_own_page(request.scope):
-        # Another site's page would have its visitor work in an account of the site's own.
-        raise another_site()
+    _check_page(user, request)
     try:
         account = await services.authenticator.password(
             user.username, user.password, client_address(request.scope)
         )
     finally:
-        services.access.tell_log_ins(request.scope)
+        await services.access.tell_log_ins(request.scope)
     if account is None:
         raise _incorrect()
     token = await _opened(services, account, request)
-    response = answered(LoggedIn(token, account.identifier))
-    if user.cookie:
-        _set_cookie(response, request, token, services.settings.session_days * 86_400)
-    return response
+    return _logged_in(services, account, token, user, request, 200)
 
 
 @router.route("/authentication", "DELETE", shown=NoneType)
@@ -211,9 +270,38 @@ async def log_out(call: TheCall) -> Response:
 @router.route("/users/me", "GET")
 async def read_own_account(call: TheCall) -> UserRepresentation:
     """Read the account that the request is made with."""
+    return _shown(await _own(call))
+
+
+@router.route("/users/me/sessions", "GET")
+async def list_own_sessions(call: TheCall) -> list[SessionRepresentation]:
+    """List the sessions that one's own account is logged in by, the newest first: 100 at most."""
     own = await _own(call)
-    made = to_rfc3339(own.created_at)
-    return UserRepresentation(own.identifier, own.username, own.is_admin, made)
+    used = call.registry.session_used
+    return [
+        SessionRepresentation(
+            each.identifier,
+            to_rfc3339(each.created_at),
+            to_rfc3339(each.expires_at),
+            to_rfc3339(at) if (at := max(each.used_at or 0, used(each.token_hash) or 0)) else None,
+            each.address,
+            each.user_agent,
+            each.token_hash == call.caller.session,
+        )
+        for each in await call.store.accounts.sessions(own.identifier, now())
+    ]
+
+
+@router.route("/users/me/sessions/{session_id}", "DELETE", faults=[404])
+async def end_own_session(session_id: str, call: TheCall) -> None:
+    """End a session of one's own account, on whatever device it is."""
+    own = await _own(call)
+    for each in await call.store.accounts.sessions(own.identifier, now()):
+        if each.identifier == session_id:
+            await call.store.accounts.end_session(each.token_hash, actor=call.actor)
+            await call.registry.changed()
+            return
+    raise not_found(ErrorCode.SESSION_NOT_FOUND)
 
 
 @router.route("/users/me/password", "PUT")
@@ -222,13 +310,14 @@ async def change_own_password(change: PasswordChange, call: TheCall) -> None:
     account, services = await _own(call), call.services
     name, new = account.username, change.new_password
     await _check_password(new, name, "new_password", services.settings)
-    if not await services.authenticator.own_password(
-        account, change.password, call.address, call.actor
-    ):
+    renewed = await services.authenticator.replace_password(
+        account, change.password, new, call.address, call.actor
+    )
+    if renewed is None:
         raise _incorrect()
     changed = await call.store.accounts.change_password(
         account.identifier,
-        await services.passwords.hash(new, Party(network_of(call.address), name)),
+        renewed,
         expected=account.password_hash,
         kept=call.caller.session or b"",
         actor=call.actor,
@@ -250,19 +339,83 @@ async def make_ticket(call: TheCall) -> NewTicket:
     return NewTicket(token, TICKET_SECONDS)
 
 
+def _check_page(user: _WithCookie, request: Request) -> None:
+    if user.cookie and not is_own_page(request.scope):
+        # Another site's page would have its visitor work in an account of the site's own.
+        raise another_site()
+
+
+async def _made(
+    user: NewUser,
+    services: Services,
+    request: Request,
+    actor: Actor,
+    *,
+    is_administrator: bool = False,
+) -> Response:
+    """Make the account and a session of it, and answer that."""
+    # Whoever makes many accounts waits for them as one: the names are of their choosing.
+    party = Party(network_of(client_address(request.scope)), "")
+    password_hash = await services.passwords.hash(user.password, party)
+    token, session = _new_session(SESSION, services.settings.session_days * DAY, request=request)
+    with refusals(_REFUSALS):
+        account = await services.store.accounts.create(
+            identifier=str(uuid.uuid4()),
+            username=user.username,
+            password_hash=password_hash,
+            created_at=session.created_at,
+            is_admin=is_administrator,
+            is_first=is_administrator,
+            actor=actor,
+            session=session,
+        )
+    return _logged_in(services, account, token, user, request, 201)
+
+
+def _logged_in(
+    services: Services,
+    account: Account,
+    token: str,
+    user: _WithCookie,
+    request: Request,
+    status: int,
+) -> Response:
+    response = answered(LoggedIn(token, account.identifier), status)
+    if user.cookie:
+        _set_cookie(response, request, token, services.settings.session_days * 86_400)
+    return response
+
+
 async def _open(
-    services: Services, account: Account, actor: Actor, purpose: str, length: int, suffix: str = ""
+    services: Services,
+    account: Account,
+    actor: Actor,
+    purpose: str,
+    length: int,
+    suffix: str = "",
+    request: Request | None = None,
 ) -> str | None:
     """Return a fresh token that stands for the account; only its hash is kept.
 
     None if the account's password is not any more what it was when the account was read.
     """
-    token, moment = new_token() + suffix, now()
-    times = {"created_at": moment, "expires_at": moment + length}
+    token, session = _new_session(purpose, length, suffix, request)
     opened = await services.store.accounts.open_session(
-        hash_key(token), account, purpose=purpose, actor=actor, **times
+        account=account, actor=actor, **session._asdict()
     )
     return token if opened else None
+
+
+def _new_session(
+    purpose: str, length: int, suffix: str = "", request: Request | None = None
+) -> tuple[str, NewSession]:
+    token, moment = new_token() + suffix, now()
+    session = NewSession(hash_key(token), purpose, moment, moment + length)
+    if request is not None:
+        agent = printable(request.headers.get("user-agent", ""))[:LONGEST_USER_AGENT] or None
+        address = client_address(request.scope) or None
+        session = session._replace(address=address, user_agent=agent)
+    return token, session
 
 
 async def _check_name(username: str, settings: Settings) -> None:
@@ -287,6 +440,11 @@ async def _check_password(password: str, username: str, member: str, settings: S
     log.warning("easily guessed password", username=username, reason=reason)
 
 
+def _shown(account: Account) -> UserRepresentation:
+    made = to_rfc3339(account.created_at)
+    return UserRepresentation(account.identifier, account.username, account.is_admin, made)
+
+
 async def _own(call: KnownCall) -> Account:
     account = call.caller.account
     own = None if account is None else await call.store.accounts.find(account)
@@ -303,7 +461,7 @@ async def _opened(services: Services, account: Account, request: Request) -> str
     """
     user = Actor(ActorKind.USER, account.username, client_address(request.scope) or None)
     length = services.settings.session_days * DAY
-    token = await _open(services, account, user, SESSION, length)
+    token = await _open(services, account, user, SESSION, length, request=request)
     if token is None:
         raise _incorrect()
     return token

@@ -209,7 +209,7 @@ async def read_log_aggregates(
         sensor.number,
         start=LEAST if start is None else start,
         end=LATEST + 1 if end is None else end,
-        hold=call.held.at_least,
+        hold=call.held.hold,
     )
 
     def entries(part: Sequence[LogAggregate]) -> list[LogAggregateEntry]:

@@ -19,6 +19,7 @@ from heliograph.http.resources import KnownCall, Resource, TheCall
 from heliograph.http.rules import find_rule
 from heliograph.http.schemas import ListLimit, Offset, OfNetwork, Storable, Text
 from heliograph.live.frames import Frame, notice
+from heliograph.live.streams import SERVER
 from heliograph.model.alert import Alert, AlertChange, AlertEvent
 from heliograph.model.time import now, to_rfc3339
 from heliograph.processing.server_alerts import CONDITION_NAMES
@@ -43,6 +44,7 @@ class AlertRepresentation(Representation, kw_only=True):
     network_identifier: Annotated[str | None, "The UUID of its network; null: it is the server's"]
     sensor_identifier: Annotated[str | None, "The UUID of the sensor that it is about"]
     device_id: Annotated[str | None, "The sensor's `device_id`"]
+    sensor_name: Annotated[str | None, "What people call the sensor; null: it has no name"]
     raised_at: Annotated[str, "Since when its condition holds, by the data's own time (RFC 3339)"]
     noted_at: Annotated[str, "When the server noted that (RFC 3339, UTC)"]
     count: Annotated[int, "Number of times that its condition has held since"]
@@ -94,6 +96,7 @@ def _members(alert: Alert) -> dict[str, Any]:
         "network_identifier": alert.network_identifier,
         "sensor_identifier": alert.sensor_identifier,
         "device_id": alert.device_id,
+        "sensor_name": alert.sensor_name,
         "raised_at": to_rfc3339(alert.raised_at),
         "noted_at": to_rfc3339(alert.noted_at),
         "count": alert.count,
@@ -209,14 +212,12 @@ async def clear_alert(alert_id: str, call: TheCall) -> AlertRepresentation:
 
 
 def alert_frames(changes: Sequence[AlertChange]) -> list[Frame]:
-    """Return what streams of their networks are shown of alerts; the server's own are not shown."""
+    """Return what streams are shown of alerts; the server's own are of no network."""
     frames = []
     for event, alert in changes:
-        if alert.network_identifier is None:
-            continue
         shown = msgspec.structs.asdict(AlertRepresentation.of(alert))
-        identifier = shown.pop("sensor_identifier") or ""
-        names = (alert.sensor, identifier, shown.pop("device_id"), alert.network_identifier)
+        network = alert.network_identifier or SERVER
+        names = (alert.sensor, alert.sensor_identifier or "", shown.pop("device_id"), network)
         frames.append(notice("alert", names, {"event": event.value, **shown}))
     return frames
 

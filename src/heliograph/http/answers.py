@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError
-from heliograph.http.bodies import HeldBytes, Receiving
+from heliograph.http.bodies import UNCOUNTED, HeldBytes, Receiving
 from heliograph.http.direct import CONNECTION, ClientConnection
 from heliograph.long_work import LongWork
 
@@ -256,6 +256,16 @@ class HeldAnswer(HeldBytes):
     connection: ClientConnection | None = None
     caller: int | str | None = None
     advance: int = 0
+
+    def hold(self, size: int) -> None:
+        """Hold this many bytes instead of what it has held, if they are worth counting.
+
+        Raises:
+            HeliographError: there is no room for them.
+        """
+        counted = size if size > UNCOUNTED else 0
+        if counted != self.bytes:
+            self.receiving.change(self, counted)
 
     async def charge(self, caller: int | str) -> None:
         """Let it go on this caller's account; wait if they have had many large ones.

@@ -6,7 +6,8 @@ Rooted (with ROOT_PATH)
       ▶ ForeignPages (with ANONYMOUS_ROLE or ALLOWED_HOSTS)
         ▶ Front: what the layers have decided, canonical path, route, unknown parameters, errors,
           counting
-          ▶ direct routes: what devices send, what they and pages read all day
+          ▶ direct routes: what devices send, what they and pages read all day; the dashboard's
+            files
           ▶ streams and sockets
           ▶ FastAPI's routes
 """
@@ -22,10 +23,13 @@ from heliograph.http import (
     actions,
     aggregates,
     alerts,
+    annotations,
     audit,
+    boards,
     broker_access,
     channels,
     configurations,
+    dashboard,
     devices,
     doctor,
     documentation,
@@ -33,6 +37,7 @@ from heliograph.http import (
     exports,
     health,
     history,
+    import_previews,
     latest,
     measurements,
     messages,
@@ -53,7 +58,7 @@ from heliograph.http.cross_origin import CrossOrigin
 from heliograph.http.encrypted import Encrypted
 from heliograph.http.exports import ExportSlots
 from heliograph.http.foreign_pages import ForeignPages
-from heliograph.http.front import SOCKET, Front, Operation, Table
+from heliograph.http.front import ANY_PATH, SOCKET, Front, Operation, Table
 from heliograph.http.ingest import ingest_routes
 from heliograph.http.parameters import Known
 from heliograph.http.realtime import PARAMETERS, Realtime
@@ -66,7 +71,10 @@ from heliograph.http.streams import EVENTS, EVENTS_OF_NETWORK, Stream
 RESOURCES = (
     accounts,
     networks,
+    boards,
+    import_previews,
     sensors,
+    annotations,
     configurations,
     devices,
     nodes,
@@ -137,6 +145,11 @@ def _add_direct(table: Table, services: Services) -> None:
     for (method, template), known in _known_directly().items():
         entry = Operation(template, known, direct.get(template), applications.get(template))
         table.add(method, entry)
+    limits = services.access.limits
+    page = dashboard.dashboard(limits)
+    table.add("GET", Operation(dashboard.PATH, None, page))
+    table.add("GET", Operation(f"{dashboard.PATH}/{ANY_PATH}", None, page))
+    table.add("GET", Operation(f"/static/{ANY_PATH}", None, documentation.files(limits)))
     realtime = Realtime(services)
     for template in (Realtime.everything, Realtime.template):
         table.add(SOCKET, Operation(template, parameters.known(PARAMETERS), application=realtime))
@@ -164,7 +177,8 @@ def _known() -> dict[tuple[str, str], Known | None]:
 
 
 @cache
-def _document(root: str) -> bytes:
+def document(root: str) -> bytes:
+    """Return OpenAPI's document, as JSON, for a server that is shown in this folder."""
     routes = [route for resource in RESOURCES for route in resource.router.routes]
     document = openapi.document_of(routes)
     return encode({**document, "servers": [{"url": root}]} if root else document)
@@ -176,5 +190,5 @@ def _fastapi() -> FastAPI:
         # To include a router would build each of its routes a second time, at the first request.
         app.router.routes += resource.router.routes
     errors.install(app)
-    documentation.install(app, _document)
+    documentation.install(app, document)
     return app

@@ -87,7 +87,7 @@ async def read_audit(asked: Annotated[AuditRequest, Depends()], call: TheCall) -
         end=GREATEST if asked.end is None else asked.end,
         cursor=asked.position,
         limit=asked.limit,
-        hold=call.held.at_least,
+        hold=call.held.hold,
     )
     headers = []
     if entries.more:

@@ -58,7 +58,7 @@ async def _is_broker(request: Request, services: TheServices, key: Key = None) -
         return
     if given is None or not _is_broker_key(services, given):
         if key is not None and given == key:
-            access.refuse_key(given.encode("utf-8", "surrogatepass"), request.scope)
+            await access.refuse_key(given.encode("utf-8", "surrogatepass"), request.scope)
         caller = await access.caller(request.scope)
         Rights(caller, access.registry).require(Action.ADMINISTER)
     access.limits.ingest.take(f"broker:{address}", request.scope)

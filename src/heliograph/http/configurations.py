@@ -177,7 +177,7 @@ async def read_configurations(
         revision=revision,
         direction=direction,
         limit=limit,
-        hold=call.held.at_least,
+        hold=call.held.hold,
     )
     forward = direction == "next" if revision is None else direction != "previous"
     links = _links(call.path, page, limit, forward=forward, keyed=revision is not None)

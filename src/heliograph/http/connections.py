@@ -149,6 +149,8 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
     # Of the whole process: so are the file descriptors that they take.
     _of_address: ClassVar[PerAddress] = PerAddress()
     _warnings: ClassVar[_Warnings] = _Warnings()
+    # Headers of every answer, and the lines that they are: uvicorn makes a new list each second.
+    _default: ClassVar[tuple[list[tuple[bytes, bytes]], bytes]] = ([], b"")
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -422,7 +424,10 @@ class BoundedHttpProtocol(_WithOutlet, HttpToolsProtocol):
             or cycle.scope["method"] == "HEAD"
         ):
             return False
-        lines = [STATUS_LINE[status], lines_of(cycle.default_headers), head]
+        default = cycle.default_headers
+        if default is not self._default[0]:
+            BoundedHttpProtocol._default = default, lines_of(default)
+        lines = [STATUS_LINE[status], self._default[1], head]
         if not cycle.keep_alive:
             lines.append(b"connection: close\r\n")
         lines += (b"\r\n", body)

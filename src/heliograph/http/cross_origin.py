@@ -13,7 +13,7 @@ METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 # What a page may read beside the body.
 EXPOSED = (
     b"Content-Disposition, ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After,"
-    b" X-Page-Truncated, X-Request-ID, X-Total-Count"
+    b" X-Damaged-Chunks, X-Page-Truncated, X-Request-ID, X-Total-Count"
 )
 PREFLIGHT_SECONDS = 600
 VARY = (b"vary", b"Origin")

@@ -75,11 +75,11 @@ class NewDevices(RootModel[Annotated[list[NewDevice], Field(max_length=LARGEST_B
     @model_validator(mode="before")
     @classmethod
     def _unwrap(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or "devices" not in given:
+        if not isinstance(given, dict):
             return given
         if unknown := [name for name in given if name != "devices"]:
             raise unknown_members(cls.__name__, unknown, ["devices"])
-        return given["devices"]
+        return given.get("devices")
 
 
 class NewKey(Representation):
@@ -115,7 +115,7 @@ async def register_devices(devices: NewDevices, call: TheCall) -> list[CreatedDe
 
 
 def _created(device: Sensor, key: str, call: KnownCall) -> CreatedDevice:
-    return CreatedDevice.of(new_representation(device, None, call.registry), key)
+    return CreatedDevice.of(new_representation(device, call.registry), key)
 
 
 def _all_taken(error: TakenError) -> Answer:
@@ -170,3 +170,14 @@ async def rotate_key(device_id: str, call: TheCall) -> NewKey:
     key = new_api_key()
     await change_sensor(call, known, key_members(key), ErrorCode.DEVICE_NOT_FOUND)
     return NewKey(key)
+
+
+@router.route("/{device_id}/key", "DELETE")
+async def revoke_key(device_id: str, call: TheCall) -> None:
+    """End a device's key: it stays in use, and sends nothing until it has a new one.
+
+    Again is no error.
+    """
+    known = await call.changeable(device_id, Action.CONFIGURE, ErrorCode.DEVICE_NOT_FOUND)
+    none = {"key_hash": None, "broker_password": None}
+    await change_sensor(call, known, none, ErrorCode.DEVICE_NOT_FOUND)

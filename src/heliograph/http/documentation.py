@@ -1,22 +1,22 @@
 """The interface's own documentation: pages, scripts and styles, all served from here."""
 
-import functools
 import html
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TypeAlias
 
 from fastapi import FastAPI, Request
-from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope
 
-from heliograph.http.access import stranger
+from heliograph.http import dashboard
+from heliograph.http.access import Limits, stranger
 from heliograph.http.answers import Answer
+from heliograph.http.front import Direct
+from heliograph.http.static_files import STATIC, Folder
 
 _Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
 
-STATIC = Path(__file__).parent / "static"
 # The pages' own styles are made by their scripts, and Redoc searches in a worker; nothing else
 # runs that does not come from here, and nothing is fetched from elsewhere.
 POLICY = (
@@ -25,8 +25,7 @@ POLICY = (
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 PAGE_HEADERS = {"content-security-policy": POLICY}
-CACHED = {**PAGE_HEADERS, "cache-control": "public, max-age=3600"}
-MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
+FILES = Folder(STATIC, POLICY.encode(), b"public, max-age=3600")
 
 
 def install(app: FastAPI, document: Callable[[str], bytes]) -> None:
@@ -38,29 +37,22 @@ def install(app: FastAPI, document: Callable[[str], bytes]) -> None:
     async def openapi(request: Request) -> Response:
         return Answer(200, document(request.scope.get("root_path", "")))
 
-    async def static(request: Request) -> Response:
-        path = _files().get(request.path_params["path"])
-        if path is None:
-            raise HTTPException(404)
-        return FileResponse(path, headers=CACHED, media_type=MEDIA_TYPES[path.suffix])
-
     app.router.routes += [
-        Route("/", _counted(_to_documentation)),
+        Route("/", _counted(_to_first_page)),
         Route("/docs", _counted(_page("docs"))),
         Route("/redoc", _counted(_page("redoc"))),
         Route("/openapi.json", _counted(openapi)),
-        Route("/static/{path:path}", _counted(static)),
     ]
 
 
-@functools.cache
-def _files() -> dict[str, Path]:
-    """Return what is served beside the pages, by its path."""
-    return {
-        path.relative_to(STATIC).as_posix(): path
-        for path in STATIC.rglob("*")
-        if path.suffix in MEDIA_TYPES
-    }
+def files(limits: Limits) -> Direct:
+    """Return what answers all below `/static/`."""
+
+    async def answer(scope: Scope, _receive: Receive) -> Answer:
+        limits.read.take(stranger(scope), scope)
+        return await FILES.answer(scope["path_params"]["path"], dict(scope["headers"]))
+
+    return answer
 
 
 def _counted(answer: _Answering) -> _Answering:
@@ -84,5 +76,9 @@ def _page(name: str) -> _Answering:
     return page
 
 
-async def _to_documentation(request: Request) -> Response:
-    return RedirectResponse(request.scope.get("root_path", "") + "/docs")
+async def _to_first_page(request: Request) -> Response:
+    """Lead browsers to the dashboard, and programs to what they can read."""
+    is_browser = "text/html" in request.headers.get("accept", "")
+    page = f"{dashboard.PATH}/" if is_browser else "/docs"
+    location = request.scope.get("root_path", "") + page
+    return RedirectResponse(location, headers={"vary": "accept"})

@@ -1,4 +1,8 @@
-"""Requests that have to come over TLS: HTTP_REDIRECT and HSTS_SECONDS."""
+"""Requests that have to come over TLS: HTTP_REDIRECT and HSTS_SECONDS.
+
+A layer that is there only where one of them is set, and tested by itself: so it is a file of its
+own.
+"""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 

@@ -24,14 +24,14 @@ _CODES = {
     403: "FORBIDDEN HOST_NOT_ALLOWED SIGNUP_CLOSED DEVICE_INACTIVE",
     404: (
         "USER_NOT_FOUND MEMBER_NOT_FOUND NODE_NOT_FOUND NOT_FOUND SENSOR_NOT_FOUND"
-        " ALERT_NOT_FOUND SILENCE_NOT_FOUND"
+        " ALERT_NOT_FOUND SILENCE_NOT_FOUND BOARD_NOT_FOUND ANNOTATION_NOT_FOUND SESSION_NOT_FOUND"
         " DEVICE_NOT_FOUND NETWORK_NOT_FOUND CONFIGURATION_NOT_FOUND ATTRIBUTE_NOT_FOUND"
         " RULE_NOT_FOUND ACTION_NOT_FOUND CHANNEL_NOT_FOUND MESSAGE_NOT_FOUND"
     ),
     405: "METHOD_NOT_ALLOWED",
     408: "REQUEST_TIMEOUT",
     409: (
-        "USERNAME_ALREADY_REGISTERED USERNAME_CONFUSABLE NETWORK_ALREADY_REGISTERED"
+        "USERNAME_ALREADY_REGISTERED USERNAME_CONFUSABLE ALREADY_SET_UP NETWORK_ALREADY_REGISTERED"
         " NETWORK_NAME_ALREADY_REGISTERED NETWORK_NOT_EMPTY LAST_OWNER"
         " DEVICE_ALREADY_REGISTERED SENSOR_NAME_ALREADY_REGISTERED"
         " SENSOR_ALREADY_REGISTERED NODE_ALREADY_REGISTERED NODE_IN_ANOTHER_NETWORK"
@@ -39,7 +39,7 @@ _CODES = {
         " CHANNEL_ALREADY_REGISTERED CHANNEL_NAME_ALREADY_REGISTERED TOO_MANY_CHANNELS"
         " ACTION_PENDING"
         " MESSAGE_NOT_RESUBMITTABLE"
-        " ALERT_CLEARED TOO_MANY_SILENCES"
+        " ALERT_CLEARED TOO_MANY_SILENCES TOO_MANY_BOARDS TOO_MANY_ANNOTATIONS"
     ),
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
@@ -197,6 +197,11 @@ _IN_OTHER_WORDS = {
     "bool_parsing": "Input should be true or false",
     "bool_type": "Input should be true or false",
     "dict_type": "Input should be an object",
+    "float_parsing": "Input should be a number",
+    "float_type": "Input should be a number",
+    "int_from_float": "Input should be a whole number",
+    "int_parsing": "Input should be a whole number",
+    "int_type": "Input should be a whole number",
     "int_parsing_size": "Input should be a whole number of fewer digits",
     "list_type": "Input should be an array",
     "model_attributes_type": "Input should be an object",
@@ -204,10 +209,7 @@ _IN_OTHER_WORDS = {
     "uuid_parsing": "Input should be a UUID",
     "uuid_type": "Input should be a UUID",
 }
-_LENGTHS = {
-    "too_long": "Input should be an array of at most {max_length}, not of {actual_length}",
-    "too_short": "Input should be an array of at least {min_length}, not of {actual_length}",
-}
+_LENGTHS = {"too_long": ("at most", "max_length"), "too_short": ("at least", "min_length")}
 
 
 def _message(problem: Mapping[str, Any]) -> Any:
@@ -217,8 +219,20 @@ def _message(problem: Mapping[str, Any]) -> Any:
         # Pydantic's own message names Python's exception first.
         return str(context["error"])
     if kind in _LENGTHS and context:
-        return _LENGTHS[kind].format_map(context)
+        return _of_another_length(problem.get("input"), *_LENGTHS[kind], context)
     return _IN_OTHER_WORDS.get(kind, problem["msg"])
+
+
+def _of_another_length(given: Any, bound: str, bounded: str, context: Mapping[str, Any]) -> str:
+    length = context[bounded]
+    what, unit = ("text", "character") if isinstance(given, str) else ("an array", "element")
+    if isinstance(given, str) and not given:
+        return "Input should not be empty"
+    plural = "" if length == 1 else "s"
+    return (
+        f"Input should be {what} of {bound} {length} {unit}{plural},"
+        f" not of {context['actual_length']}"
+    )
 
 
 def _printable(part: Any) -> Any:

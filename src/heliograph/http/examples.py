@@ -23,6 +23,11 @@ _CHANNEL_CHANGES = {
     "Tell nobody for now": {"enabled": False},
     "Another name": {"name": "Operators at night"},
 }
+_ANNOTATION = {
+    "Another text": {"text": "The door was open, and the fan off"},
+    "Until it was closed": {"start": "2026-01-15T11:02:00Z", "end": "2026-01-15T11:20:00Z"},
+    "About a moment again": {"end": None},
+}
 _RETENTION = {
     "Measurements for three months, the rest longer": {
         "raw_days": 90,
@@ -104,6 +109,13 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "A sign of life": {"battery": 80},
     },
     ("post", "/users"): {"An account": _USER},
+    ("post", "/setup"): {
+        "With the code that `serve` prints": {
+            "code": "5tc4-oovq-nk3n",
+            "username": "grace",
+            "password": _PASSWORD,
+        }
+    },
     ("post", "/authentication"): {"For a token": _USER},
     ("put", "/users/me/password"): {
         "Another password": {"password": _PASSWORD, "new_password": "Nine-lanterns-at-dawn"}
@@ -244,7 +256,44 @@ _BODIES: dict[tuple[str, str], dict[str, Any]] = {
         },
     },
     ("put", "/silences/{silence_id}"): {"It takes longer": {"ends_at": "2100-01-01T14:00:00Z"}},
+    ("post", "/networks/{network_identifier}/import-preview"): {
+        "A logger's table": {
+            "table": "time,temperature\n2026-05-01 12:00,21.5\n2026-05-01 12:10,21.7\n",
+            "sensor": DEVICE,
+            "time_zone": "Europe/Berlin",
+        }
+    },
+    ("post", "/sensors/{identifier}/annotations"): {
+        "A moment": {"text": "The door was open", "start": "2026-01-15T11:02:00Z"},
+        "A span, of one attribute": {
+            "text": "Calibrated: 0.4 °C too high until here",
+            "start": "2026-01-14T09:00:00Z",
+            "end": "2026-01-15T11:00:00Z",
+            "attribute": "temperature",
+        },
+    },
+    ("put", "/sensors/{identifier}/annotations/{annotation_id}"): _ANNOTATION,
+    ("patch", "/sensors/{identifier}/annotations/{annotation_id}"): _ANNOTATION,
+    ("post", "/networks/{network_identifier}/boards"): {
+        "An empty one": {"name": "Control room"},
+        "A week's course": {
+            "name": "Fields",
+            "panels": [
+                {
+                    "kind": "chart",
+                    "title": "Air",
+                    "series": [{"sensor": "fields-1", "attribute": "temperature"}],
+                    "range": "7d",
+                },
+            ],
+        },
+    },
+    ("put", "/networks/{network_identifier}/boards/{board_id}"): {
+        "Another name": {"name": "Lobby"},
+        "Nothing on it": {"panels": []},
+    },
     ("put", "/networks/{network_identifier}/retention"): _RETENTION,
+    ("post", "/networks/{network_identifier}/retention-preview"): _RETENTION,
     ("put", "/sensors/{identifier}/retention"): _RETENTION,
     ("post", "/messages/resubmit"): {
         "All that a device was not known for": {"reason": "UNKNOWN_SENSOR"},

@@ -8,8 +8,8 @@ answer here.
 
 import asyncio
 import logging
+import random
 import re
-import secrets
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
@@ -42,6 +42,7 @@ from heliograph.http.traffic import Traffic
 from heliograph.line_rate import LineRate
 from heliograph.model.histogram import BOUNDS_SECONDS
 from heliograph.request_ids import CURRENT, GIVEN, HEADER
+from heliograph.store.chunks import LEFT_OUT
 from heliograph.store.engine import Lineage
 
 log = structlog.get_logger()
@@ -53,11 +54,15 @@ _of_answers, _of_failures, _of_routine = LineRate(), LineRate(), LineRate()
 LONGEST_PATH = 200
 FAILURE = 400
 TOO_MANY = 429
+# What the client is to come again with, later.
+REFUSED = (TOO_MANY, 503)
 SERVER_ERROR = 500
 
 # What is not part of the interface keeps its own path.
 OUTSIDE = frozenset(("/", "/docs", "/redoc", "/openapi.json", "/favicon.ico"))
 FOLDERS = ("/static/", "/dashboard/")
+# The end of a template that takes all paths of a folder.
+ANY_PATH = "{path:path}"
 UNMATCHED = "unmatched"
 # What stands for a method where there is none.
 SOCKET = "websocket"
@@ -72,6 +77,9 @@ FORMS = f"{PREFIX}/broker/rabbitmq/"
 NETWORKS = f"{PREFIX}/networks/"
 # Where what is wrong with a request is a 400, as who uses these routes expects.
 BAD_REQUESTS = re.compile(rf"{PREFIX}/(packets|messages|rereadenv)(/.*)?")
+# The header that names the damaged chunks of which an answer has nothing; so many of them.
+DAMAGED = b"x-damaged-chunks"
+MOST_DAMAGED_NAMED = 20
 _ALIAS = re.compile(rf"{NETWORKS}([^/]+)/sensors/([^/]+)(/.+)?")
 # Neither a UUID nor a `device_id`: it answers as any other sensor that does not exist.
 _NOBODY = "~"
@@ -115,10 +123,14 @@ class Table:
         self._exact: dict[tuple[str, str], Operation] = {}
         # By method and how many parts a path has: few are left to compare.
         self._patterns: dict[tuple[str, int], list[tuple[re.Pattern[str], Operation]]] = {}
+        self._folders: dict[tuple[str, str], Operation] = {}
 
     def add(self, method: str, operation: Operation) -> None:
         """Add a route; of two that match a path the first one answers."""
         template = operation.template
+        if template.endswith(ANY_PATH):
+            self._folders[method, template.removesuffix(ANY_PATH)] = operation
+            return
         if "{" not in template:
             self._exact.setdefault((method, template), operation)
             return
@@ -132,11 +144,16 @@ class Table:
         for pattern, operation in self._patterns.get((method, path.count("/")), ()):
             if match := pattern.fullmatch(path):
                 return operation, match.groupdict()
+        if path.startswith(FOLDERS):
+            for (taken, folder), operation in self._folders.items():
+                if taken == method and path.startswith(folder):
+                    return operation, {"path": path.removeprefix(folder)}
         return None, {}
 
     def methods(self, path: str) -> dict[str, Operation]:
         """Return the methods that the path takes over HTTP, sorted, with what answers each."""
-        methods = {method for method, _ in (*self._exact, *self._patterns)} - {SOCKET}
+        methods = {method for method, _ in (*self._exact, *self._patterns, *self._folders)}
+        methods -= {SOCKET}
         found = {method: self.find(method, path)[0] for method in sorted(methods)}
         return {method: operation for method, operation in found.items() if operation is not None}
 
@@ -145,8 +162,8 @@ class _Request:
     """A request or a socket on its way: its route, where that is known, and what was answered."""
 
     __slots__ = (
-        *("_began", "_id", "_send", "_traffic", "has_begun", "held"),
-        *("is_probed", "is_routine", "path", "scope", "takes_data", "template"),
+        *("_began", "_id", "_send", "_traffic", "damaged", "has_begun", "held"),
+        *("is_probed", "damaged", "is_routine", "path", "scope", "takes_data", "template"),
     )
 
     def __init__(self, scope: Scope, send: Send, traffic: Traffic) -> None:
@@ -162,6 +179,8 @@ class _Request:
         self.takes_data = False
         self._id = ""
         self.held: HeldAnswer | None = None
+        # The ids of damaged chunks that were left out of the answer.
+        self.damaged: set[int] = set()
         self._send = send
         self._traffic = traffic
 
@@ -181,11 +200,19 @@ class _Request:
         await self._send(message)
 
     def _begin_socket(self, message: Message) -> None:
-        """Log that the socket is refused, if it is closed before it shows anything."""
-        if message["type"] == "websocket.close":
+        """Count the socket; one that is closed before it shows anything is refused, and told of."""
+        if message["type"] == "websocket.accept":
+            return
+        self.has_begun = True
+        is_refused = message["type"] == "websocket.close"
+        # As the statuses of requests are: 101 and 403.
+        taken = self._traffic.requests[self.template, 4 if is_refused else 1]
+        seconds = monotonic() - self._began
+        taken.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
+        taken.seconds += seconds
+        if is_refused:
             why = {"code": message.get("code"), "reason": message.get("reason")}
             self._tell(logging.INFO, _of_failures, "socket refused", **why)
-        self.has_begun = message["type"] != "websocket.accept"
 
     def begin(self, status: int) -> Iterable[tuple[bytes, bytes]]:
         """Count and log the answer that begins now; return the headers that it gets besides."""
@@ -199,16 +226,22 @@ class _Request:
         if self.is_routine and status < FAILURE:
             if _requests.isEnabledFor(logging.DEBUG):
                 self._answered(logging.DEBUG, _of_routine, status, seconds)
-            return ()
+            return self._warnings() if self.damaged else ()
         level = logging.INFO if status < SERVER_ERROR else logging.WARNING
         if _requests.isEnabledFor(level):
             rate = _of_answers if status < FAILURE else _of_failures
             self._answered(level, rate, status, seconds)
         connection: ClientConnection | None = self.scope.get(CONNECTION)
-        if status == TOO_MANY and connection is not None:
+        if status in REFUSED and connection is not None:
             # Whoever repeats at once what is refused would cost as much by it.
             connection.rest()
-        return ((HEADER, self.identify().encode()),)
+        identity = (HEADER, self.identify().encode())
+        return (identity, *self._warnings()) if self.damaged else (identity,)
+
+    def _warnings(self) -> Iterable[tuple[bytes, bytes]]:
+        """Return the header that names what was left out."""
+        named = sorted(self.damaged)[:MOST_DAMAGED_NAMED]
+        return ((DAMAGED, ", ".join(map(str, named)).encode()),)
 
     def _answered(self, level: int, rate: LineRate, status: int, seconds: float) -> None:
         what = {"method": self.scope["method"], "status": status, "seconds": round(seconds, 4)}
@@ -233,7 +266,11 @@ class _Request:
         """Return the request's id: what its client calls it, if that is one, else one of ours."""
         if not self._id:
             given = dict(self.scope["headers"]).get(HEADER, b"")
-            self._id = given.decode() if GIVEN.fullmatch(given) else secrets.token_hex(8)
+            if GIVEN.fullmatch(given):
+                self._id = given.decode()
+            else:
+                # No secret. To ask the system for each gives the interpreter away.
+                self._id = f"{random.getrandbits(64):016x}"
         return self._id
 
 
@@ -322,7 +359,7 @@ class Front:
             return decided
         if request.path.startswith(NETWORKS):
             await self._leave_network(request)
-        if method == "HEAD" and request.path in PROBES:
+        if method == "HEAD" and (request.path in PROBES or f"{request.path}/".startswith(FOLDERS)):
             method = scope["method"] = "GET"
             request.is_probed = True
         operation, scope["path_params"] = self._table.find(method, request.path)
@@ -344,6 +381,7 @@ class Front:
             scope[HELD] = request.held = HeldAnswer(
                 self._answering, connection=scope.get(CONNECTION)
             )
+            LEFT_OUT.set(request.damaged)
         if operation.direct is not None:
             return await operation.direct(scope, receive)
         if operation.application is not None:
@@ -393,6 +431,8 @@ class Front:
             await refuse(self._limits.refused(scope) or decided, receive, request.send)
             return
         operation, scope["path_params"] = self._table.find(SOCKET, request.path)
+        if operation is not None:
+            request.template = operation.template
         if operation is None or operation.application is None:
             if limited := self._limits.refused(scope):
                 await refuse(limited, receive, request.send)

@@ -13,6 +13,7 @@ from heliograph.http.paths import PREFIX
 from heliograph.http.records import Representation, ok
 from heliograph.http.resources import TheServices, probe
 from heliograph.http.services import Services
+from heliograph.model.counting import counted
 from heliograph.model.time import DAY, SECOND, now, to_epoch_seconds, to_rfc3339
 from heliograph.retention.disk_budget import DiskState
 from heliograph.store import MigrationState
@@ -155,11 +156,7 @@ async def readiness(services: Services) -> Readiness:
     warnings += await _of_rules(services, database)
     instance = services.instance
     others = [other.number for other in instance.others] if instance else []
-    if others and services.elsewhere is not None and not services.elsewhere.is_connected:
-        warnings.append(
-            f"What comes to other servers (instances {', '.join(map(str, others))}) is shown late:"
-            " the connection by which they tell of it is lost"
-        )
+    warnings += _of_servers(services, others)
     mqtt: dict[str, Any] = {
         "listening": listening,
         "connections": services.listener.connections if services.listener else 0,
@@ -168,7 +165,7 @@ async def readiness(services: Services) -> Readiness:
         if link.problem:
             reasons.append(f"No connection to the MQTT broker: {link.problem}")
         if link.dropped.count:
-            warnings.append(f"The MQTT broker has dropped {link.dropped.count} messages")
+            warnings.append(f"The MQTT broker has dropped {counted(link.dropped.count, 'message')}")
         mqtt["broker"] = {
             "connected": link.connected,
             "connects": link.connects,
@@ -195,6 +192,20 @@ async def readiness(services: Services) -> Readiness:
         },
         last_message_age_seconds=max(0, now() - last) / SECOND if last else None,
     )
+
+
+def _of_servers(services: Services, others: list[int]) -> list[str]:
+    """Return what keeps this server from working together with others."""
+    warnings: list[str] = []
+    if others and services.elsewhere is not None and not services.elsewhere.is_connected:
+        warnings.append(
+            f"What comes to other servers (instances {', '.join(map(str, others))}) is shown late:"
+            " the connection by which they tell of it is lost"
+        )
+    counts = services.shared_counts
+    if counts is not None and counts.problem is not None:
+        warnings.append(f"RATE_LIMIT_STORAGE is away, each server counts alone: {counts.problem}")
+    return warnings
 
 
 async def _of_rules(services: Services, database: str) -> list[str]:

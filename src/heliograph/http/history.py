@@ -90,7 +90,7 @@ async def read_history(
         cursor=position,
         newer=direction == "newer",
         select=having(attributes) if attributes else None,
-        hold=call.held.at_least,
+        hold=call.held.hold,
     )
     query = [("start", to_rfc3339(asked.start)), ("end", to_rfc3339(asked.end))]
     query = query[:1] if asked.is_open else query

@@ -321,6 +321,7 @@ class IngestBatch(IngestRoute):
                     part.faults.append(Fault(index, sensor.reason, sensor.detail))
                 else:
                     readings.append((index, sensor, reading))
+            part.readings.clear()
             part.faults.sort(key=lambda fault: fault.index or 0)
             batch.append((part, readings))
         outcomes: dict[str, Outcome] = {}

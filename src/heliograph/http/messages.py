@@ -180,7 +180,7 @@ async def read_messages(
             asked.before,
             asked.limit,
         ),
-        hold=call.held.at_least,
+        hold=call.held.hold,
     )
     return MessagesRepresentation(
         await _shown(call, page.messages),

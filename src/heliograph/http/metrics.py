@@ -3,8 +3,11 @@
 import asyncio
 import hmac
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import msgspec
+import structlog
 from fastapi import APIRouter, Request
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -36,6 +39,10 @@ from heliograph.store.removal import KeptKind
 # A scrape has ten seconds; what waits is no reason to fail it.
 DATABASE_SECONDS = 3.0
 MAXIMUM_COUNTED = 100_000
+# Of what another worker tells, as it is before it is compressed.
+MAXIMUM_TOLD_BYTES = 8 << 20
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix=PREFIX, tags=["health"])
 
@@ -53,6 +60,7 @@ class HeliographCollector(Collector):
         yield from self._http()
         yield from self._ingest()
         yield from self._rollups()
+        yield from self._packing()
         yield from self._listener()
         yield from self._passwords()
         yield from self._link()
@@ -75,15 +83,16 @@ class HeliographCollector(Collector):
         actions = CounterMetricFamily(
             "heliograph_actions", "Actions that were run, by outcome", labels=["outcome"]
         )
-        for outcome in ("done", "failed", "retried"):
-            count = sum(getattr(each, f"{outcome}_total") for each in self._services.dispatchers)
-            actions.add_metric([outcome], count)
+        dispatchers = self._services.dispatchers
+        actions.add_metric(["done"], sum(each.done_total for each in dispatchers))
+        actions.add_metric(["failed"], sum(each.failed_total for each in dispatchers))
+        actions.add_metric(["retried"], sum(each.retried_total for each in dispatchers))
         yield actions
 
     def _http(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             "heliograph_http_requests",
-            "HTTP requests by route and class of status",
+            "HTTP requests by route and class of status; WebSockets opened are 1xx, refused 4xx",
             labels=["route", "status"],
         )
         durations = HistogramMetricFamily(
@@ -154,6 +163,12 @@ class HeliographCollector(Collector):
             duties.add_metric([name.value], name.value in held)
         yield duties
 
+        counts = self._services.shared_counts
+        text = "Whether limits count for all servers together, in RATE_LIMIT_STORAGE"
+        yield _gauge("limits_shared", text, counts is not None and counts.problem is None)
+        text = "Calls of RATE_LIMIT_STORAGE that failed or took too long"
+        yield _counter("limits_failures", text, counts.failures_total if counts else 0)
+
     def _rollups(self) -> Iterator[Metric]:
         state = self._services.rollups
         text = "How far rollups are behind the clock"
@@ -165,6 +180,15 @@ class HeliographCollector(Collector):
         yield _counter("rollup_stored", "Rollups stored", state.stored_total)
         text = "Hours with more attributes than are rolled up"
         yield _counter("rollup_overfull", text, state.wide_total)
+
+    def _packing(self) -> Iterator[Metric]:
+        state = self._services.packer.state
+        yield _counter("packing_rows", "Measurements packed", state.packed_total)
+        text = "Runs of packing that ended halfway, and pieces that can't be packed"
+        yield _counter("packing_failures", text, state.failures_total)
+        text = "When the last run of packing came to its end"
+        last = to_epoch_seconds(state.last_run_at or 0)
+        yield _gauge("packing_last_run_timestamp_seconds", text, last)
 
     def _passwords(self) -> Iterator[Metric]:
         state = self._services.passwords.state
@@ -227,7 +251,7 @@ class HeliographCollector(Collector):
 
 
 class OfWorker(Collector):
-    """Names the worker, one of several, whose counts they are: each answers for itself."""
+    """Names the worker, one of several, whose counts they are."""
 
     def __init__(self, collector: Collector, number: int) -> None:
         self._collector = collector
@@ -241,6 +265,56 @@ class OfWorker(Collector):
                 for sample in metric.samples
             ]
             yield metric
+
+
+# Of each metric: its name, text and kind, and each sample's name, labels and value.
+_Told = list[tuple[str, str, str, list[tuple[str, dict[str, str], float]]]]
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(_Told).decode
+
+
+def packed(collector: Collector) -> bytes:
+    """Return metrics as one worker tells them to another."""
+    told = [
+        (
+            each.name,
+            each.documentation,
+            each.type,
+            [(s.name, s.labels, float(s.value)) for s in each.samples],
+        )
+        for each in collector.collect()
+    ]
+    return zlib.compress(_pack(told), 1)
+
+
+class OfAll(Collector):
+    """What all workers have counted, each metric once, as the text format wants it."""
+
+    def __init__(self, own: Collector, told: Sequence[bytes], workers: int) -> None:
+        """Take this worker's metrics, and what the others have told."""
+        self._own = own
+        self._told = told
+        self._workers = workers
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        metrics = {each.name: each for each in self._own.collect()}
+        telling = 1
+        for data in self._told:
+            try:
+                told = _unpack(zlib.decompressobj().decompress(data, MAXIMUM_TOLD_BYTES))
+            except (msgspec.MsgspecError, zlib.error) as error:
+                log.warning("counts of another worker not read", reason=str(error))
+                continue
+            telling += 1
+            for name, text, kind, samples in told:
+                metric = metrics.setdefault(name, Metric(name, text, kind))
+                for sample in samples:
+                    metric.add_sample(*sample)
+        yield from metrics.values()
+        yield _gauge("workers", "Workers of this server", self._workers)
+        text = "Workers whose counts are told here: what of the others is left out"
+        yield _gauge("workers_telling", text, telling)
 
 
 class Waiting(Collector):
@@ -315,6 +389,7 @@ def metrics_registry(
         HeliographCollector(services, traffic, answering),
     ):
         registry.register(each if worker.is_alone else OfWorker(each, worker.number))
+    services.siblings.tell_counts(lambda: packed(registry))
     return registry
 
 
@@ -333,8 +408,10 @@ async def read_metrics(request: Request, services: TheServices) -> Response:
     """Read the metrics with the admin key, or with METRICS_TOKEN as a bearer token."""
     await _admit(request, services)
     registry: CollectorRegistry = request.app.state.metrics
-    waiting = await _waiting(services.store)
-    text = generate_latest(registry) + (generate_latest(waiting) if waiting else b"")
+    siblings = services.siblings
+    waiting, told = await asyncio.gather(_waiting(services.store), siblings.all_counts())
+    every = OfAll(registry, told, siblings.workers)
+    text = generate_latest(every) + (generate_latest(waiting) if waiting else b"")
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

@@ -46,13 +46,15 @@ class NetworkRepresentation(Representation):
     created_at: Annotated[str, "When it was made (RFC 3339, UTC)"]
     role: Annotated[str | None, "The caller's own: `viewer`, `editor` or `owner`"]
     shared_keys: Annotated[bool, "Whether keys of DEVICE_API_KEYS send and read here"]
+    packing: Annotated[bool, "Whether old measurements may be packed here (PACK_AFTER)"]
 
     @classmethod
     def of(cls, network: Network, call: KnownCall) -> Self:
         """Return the network as the caller sees it."""
         role = role_in(call.caller, network.identifier, call.registry.grants)
         made = to_rfc3339(network.created_at)
-        return cls(network.identifier, network.name, made, NAMES.get(role), network.shared_keys)
+        said = (network.shared_keys, network.packing)
+        return cls(network.identifier, network.name, made, NAMES.get(role), *said)
 
 
 class MemberRepresentation(Representation):
@@ -86,6 +88,10 @@ class NetworkChange(Body):
         default_factory=str, description="Its new name, unique in the whole server"
     )
     shared_keys: bool = Field(default_factory=bool)
+    packing: bool = Field(
+        default_factory=bool,
+        description="Whether old measurements may be packed; what is packed stays so",
+    )
 
 
 class Membership(Body):
@@ -135,7 +141,7 @@ async def read_network(network_identifier: str, call: TheCall) -> NetworkReprese
 async def change_network(
     network_identifier: str, change: NetworkChange, call: TheCall
 ) -> NetworkRepresentation:
-    """Change a network's name, or let shared keys in.
+    """Change a network's name, let shared keys in, or have nothing packed.
 
     Members that are absent stay as they are, and so does the name of the network `default`.
     """
@@ -147,7 +153,11 @@ async def change_network(
         raise forbidden()
     with refusals(REFUSALS):
         changed = await call.store.networks.change(
-            network.identifier, name=name, shared_keys=members.get("shared_keys"), actor=call.actor
+            network.identifier,
+            name=name,
+            shared_keys=members.get("shared_keys"),
+            packing=members.get("packing"),
+            actor=call.actor,
         )
     network = found(changed, ErrorCode.NETWORK_NOT_FOUND)
     await call.registry.changed()

@@ -67,6 +67,9 @@ _PATH_PARAMETERS = {
     "message_id": {"description": "What the server calls the message"},
     "alert_id": {"description": "The alert's id"},
     "silence_id": {"description": "The silence's UUID"},
+    "annotation_id": {"description": "The annotation's UUID"},
+    "board_id": {"description": "The board's UUID"},
+    "session_id": {"description": "What the server calls the session"},
     "sensor_id": {"description": "The sensor's UUID or `device_id`", "example": DEVICE},
     "username": {"description": "The name of the member's account", "example": USERNAME},
 }
@@ -81,6 +84,8 @@ _MADE = {
     "/rules": ("rule_id", "id"),
     "/channels": ("channel_id", "id"),
     "/silences": ("silence_id", "id"),
+    "/sensors/{identifier}/annotations": ("annotation_id", "id"),
+    "/networks/{network_identifier}/boards": ("board_id", "id"),
 }
 
 _SENTENCE = re.compile(r"\.(?:\s+|$)")

@@ -129,7 +129,7 @@ class PageRequest:
             direction=self.direction,
             limit=self.limit,
             select=select,
-            hold=call.held.at_least,
+            hold=call.held.hold,
         )
         headers = page_headers(self.links(call.path, rows, attributes), rows)
         return Answer(200, await encoded(rows, entries, rows.size), headers)

@@ -8,6 +8,7 @@ import msgspec
 from heliograph.access.registry import Registry
 from heliograph.http.records import Representation
 from heliograph.http.services import Services
+from heliograph.model.configuration import ConfigurationState, NewestRevision
 from heliograph.model.number_text import is_number_text
 from heliograph.model.presence import is_late, presence
 from heliograph.model.sensor import AttributeLabel, Node, Sensor
@@ -31,6 +32,9 @@ class SensorRepresentation(Representation):
     id: Annotated[str, "The same as `sensor_identifier`"]
     revision: Annotated[
         int | None, "The number of its newest configuration, from 0; null: it has none"
+    ]
+    configuration_state: Annotated[
+        ConfigurationState | None, "How far this revision has come; null: it has none"
     ]
     sensor_name: Annotated[str | None, "Its name, unique in the network"]
     name: Annotated[str | None, "What people call it, any text"]
@@ -67,6 +71,7 @@ class SensorRepresentation(Representation):
     latitude: Annotated[float | None, "Degrees north (WGS 84)"]
     longitude: Annotated[float | None, "Degrees east (WGS 84)"]
     place: Annotated[str | None, "Where it is, in words"]
+    packing: Annotated[bool, "Whether its old measurements may be packed, where its network's may"]
 
 
 class FullSensor(SensorRepresentation):
@@ -138,16 +143,19 @@ async def full_representation(sensor: Sensor, services: Services) -> FullSensor:
     return FullSensor(**msgspec.structs.asdict(shown), text_attributes=texts)
 
 
-def new_representation(sensor: Sensor, revision: int | None, registry: Registry) -> FullSensor:
+def new_representation(
+    sensor: Sensor, registry: Registry, *, is_configured: bool = False
+) -> FullSensor:
     """Return a sensor that was just registered, and has measured nothing."""
-    shown = representation(sensor, revision, registry)
+    newest = NewestRevision(0, ConfigurationState.PENDING) if is_configured else None
+    shown = representation(sensor, newest, registry)
     return FullSensor(**msgspec.structs.asdict(shown), text_attributes=[])
 
 
 def representation(
-    sensor: Sensor, revision: int | None, registry: Registry
+    sensor: Sensor, newest: NewestRevision | None, registry: Registry
 ) -> SensorRepresentation:
-    """Return the sensor as it is shown; `revision` is its newest configuration's."""
+    """Return the sensor as it is shown; `newest` is its newest configuration's."""
     moment = now()
     seen, measured = _past(sensor.last_seen_at, moment), _past(sensor.last_measurement_at, moment)
     if known := registry.number(sensor.number):
@@ -160,7 +168,8 @@ def representation(
     return SensorRepresentation(
         sensor_identifier=sensor.identifier,
         id=sensor.identifier,
-        revision=revision,
+        revision=newest and newest.revision,
+        configuration_state=newest and newest.state,
         sensor_name=sensor.sensor_name,
         name=sensor.name,
         network_identifier=sensor.network_identifier,
@@ -183,6 +192,7 @@ def representation(
         latitude=sensor.latitude,
         longitude=sensor.longitude,
         place=sensor.place,
+        packing=sensor.packing,
     )
 
 

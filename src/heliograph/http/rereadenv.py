@@ -16,13 +16,14 @@ class RereadSettings(Representation):
 
     changed: Annotated[list[str], "Those that are others from now on"]
     restart_required: Annotated[list[str], "Those that will be others after a restart"]
+    workers_left: Annotated[int, "Number of other workers that have not said so yet"]
 
 
 @router.route("", "GET", faults=[400])
 async def reread_settings(call: TheCall) -> RereadSettings:
     """Read the environment and `.env` again, and apply what can change while the server runs.
 
-    Where a value is wrong, nothing is applied.
+    Where a value is wrong, nothing is applied. All workers of this server do so.
     """
     call.require(Action.ADMINISTER, None)
     try:
@@ -32,4 +33,5 @@ async def reread_settings(call: TheCall) -> RereadSettings:
     if found.changed:
         entered = AuditedChange(AuditAction.SETTINGS_CHANGE, changes=found.values)
         await call.store.audit.enter(call.actor, entered)
-    return RereadSettings(found.changed, found.restart_required)
+    left = await call.services.siblings.reread()
+    return RereadSettings(found.changed, found.restart_required, left)

@@ -52,17 +52,20 @@ async def _services(request: Request) -> Services:
     return services
 
 
+# Other dependencies await `_services` themselves: FastAPI looks at each one anew for each route.
 TheServices = Annotated[Services, Depends(_services)]
 
 
-async def _anybody(request: Request, services: TheServices) -> None:
+async def _anybody(request: Request) -> None:
     """Count a request that needs no credential."""
-    services.access.limits.call(stranger(request.scope), request.scope)
+    limits = (await _services(request)).access.limits
+    limits.call(stranger(request.scope), request.scope)
 
 
-async def _probe(request: Request, services: TheServices) -> None:
+async def _probe(request: Request) -> None:
     """Count a request of the server's monitoring."""
-    services.access.limits.probe.take(stranger(request.scope), request.scope)
+    limits = (await _services(request)).access.limits
+    limits.probe.take(stranger(request.scope), request.scope)
 
 
 async def _no_body(request: Request) -> None:
@@ -121,12 +124,13 @@ class KnownCall(Rights):
         return b"link", f'<{self.path}?{urlencode(query)}>; rel="next"'.encode("latin-1")
 
 
-async def known_call(request: Request, services: TheServices) -> KnownCall:
+async def known_call(request: Request) -> KnownCall:
     """Return the call of whoever makes a request, which is counted.
 
     Raises:
         HeliographError: as `Access.caller`; RATE_LIMITED.
     """
+    services = await _services(request)
     access, scope = services.access, request.scope
     if request.method in READING:
         caller = await access.reader(scope)
@@ -193,7 +197,7 @@ class _Parameters:
                 if (alias := field.alias) in given:
                     value = given.getlist(alias) if is_repeatable else given[alias]
                     values[field.name], wrong = field.validate(value, values, loc=("query", alias))
-                    problems += wrong
+                    problems += wrong or ()  # FastAPI 0.115 has None for nothing
         for name, header in self._headers:
             if (text := dict(request.scope["headers"]).get(header)) is not None:
                 values[name] = text.decode("latin-1")

@@ -205,7 +205,18 @@ async def read_plan(call: TheCall, network_identifier: OfNetwork = None) -> Rete
     else:
         planned = {each.identifier: await plan.of_network(each.identifier) for each in networks}
     waiting = await _waiting(call, visible)
-    shown = [await _planned(call, each, planned.get(each.identifier)) for each in networks]
+    said, default = await call.store.retentions.of_networks(), runs.default
+    shown = [
+        PlannedNetwork(
+            each.identifier,
+            each.name,
+            counted.sensors,
+            EffectiveRetention.of(effective(said.get(each.identifier, Retention()), default)),
+            RemovesRepresentation.of(counted.due),
+        )
+        for each in networks
+        for counted in (planned.get(each.identifier) or Planned.nothing(),)
+    ]
     partitions = disk = unknown = None
     if call.may(Action.ADMINISTER):
         unknown = DueRepresentation(*await plan.unknown_packets())
@@ -249,6 +260,19 @@ async def set_network_retention(
         network.identifier, actor=call.actor, **change.model_dump(exclude_unset=True)
     )
     return await _shown_network(call, network, found(own, ErrorCode.NETWORK_NOT_FOUND))
+
+
+@router.route("/networks/{network_identifier}/retention-preview", "POST", status=200)
+async def preview_network_retention(
+    network_identifier: str, change: NetworkRetentionChange, call: TheCall
+) -> NetworkRetention:
+    """Read what setting a network's retention would come to; nothing is changed."""
+    network = await call.network(network_identifier, Action.MANAGE)
+    before = await call.store.retentions.of_network(network.identifier)
+    if change.has_read_only:
+        change.check_read_only(await _shown_network(call, network, before))
+    own = msgspec.structs.replace(before, **change.model_dump(exclude_unset=True))
+    return await _shown_network(call, network, own)
 
 
 @router.route("/sensors/{identifier}/retention", "GET")
@@ -313,21 +337,9 @@ async def _waiting(call: KnownCall, visible: list[str] | None) -> WaitingReprese
     )
 
 
-async def _planned(call: KnownCall, network: Network, planned: Planned | None) -> PlannedNetwork:
-    own = await call.store.retentions.of_network(network.identifier)
-    sensors, due = planned or Planned.nothing()
-    return PlannedNetwork(
-        network.identifier,
-        network.name,
-        sensors,
-        EffectiveRetention.of(effective(own, call.services.retention.default)),
-        RemovesRepresentation.of(due),
-    )
-
-
 async def _shown_network(call: KnownCall, network: Network, own: Retention) -> NetworkRetention:
     counts = effective(own, call.services.retention.default)
-    planned = await _plan(call).of_network(network.identifier)
+    planned = await _plan(call).of_network(network.identifier, own)
     return NetworkRetention(
         **_members(call, own, counts, planned.due), network_identifier=network.identifier
     )

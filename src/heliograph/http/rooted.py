@@ -1,4 +1,7 @@
-"""ROOT_PATH: the folder of a proxy's site in which this server is shown."""
+"""ROOT_PATH: the folder of a proxy's site in which this server is shown.
+
+A layer of its own, since it is there only where ROOT_PATH is set: so it is a file of its own too.
+"""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 

@@ -36,6 +36,7 @@ from heliograph.http.schemas import InNetwork, ListLimit, NewIdentifier, Offset,
 from heliograph.libraries import load
 from heliograph.model.time import SECOND, now, to_rfc3339
 from heliograph.processing.cel import CelError
+from heliograph.processing.channels import shown_url
 from heliograph.processing.chart import chart
 from heliograph.processing.dry_run import DryRun, NoHistoryError, RaisedSpan, try_rule
 from heliograph.processing.members import InvalidMemberError
@@ -87,7 +88,8 @@ _SEVERITY = "How bad it is: `info`, `warning` or `critical`"
 _ACTIONS = (
     "What is done, each with a `type`: `alert`, `sse`, `mqtt`, `webhook` or, for administrators,"
     " `script`; and with `on`: `raised` (the default), `cleared`, or `message` for each message"
-    " that fulfils the condition while the rule is raised"
+    " that fulfils the condition while the rule is raised. Who may not edit the rule sees no path"
+    " and query of a webhook's `url`"
 )
 
 
@@ -126,9 +128,17 @@ class RuleRepresentation(Representation, rename={"hold": "for"}):
 
     @classmethod
     def of(
-        cls, rule: StoredRule, sensors: set[tuple[str, str]], channels: set[tuple[str, str]]
+        cls,
+        rule: StoredRule,
+        sensors: set[tuple[str, str]],
+        channels: set[tuple[str, str]],
+        *,
+        hides_urls: bool,
     ) -> Self:
-        """Return the rule as it is shown; `sensors` and `channels` are known, by network."""
+        """Return the rule as it is shown; `sensors` and `channels` are known, by network.
+
+        `hides_urls`: of those of webhooks it shows as much as a channel does.
+        """
         document = msgspec.json.decode(rule.definition)
         network = rule.network_identifier
         return cls(
@@ -144,7 +154,12 @@ class RuleRepresentation(Representation, rename={"hold": "for"}):
             cooldown=document["cooldown"],
             late=document["late"],
             severity=document["severity"],
-            actions=document["actions"],
+            actions=[
+                {**action, "url": shown_url(action["url"])}
+                if hides_urls and "url" in action
+                else action
+                for action in document["actions"]
+            ],
             created_at=to_rfc3339(rule.created_at),
             changed_at=to_rfc3339(rule.changed_at),
             author=rule.author,
@@ -304,7 +319,7 @@ _DRAWN = {SVG: {"schema": {"type": "string", "description": "A chart"}}}
 async def create_rule(rule: NewRule, call: TheCall) -> RuleRepresentation:
     """Make a rule, which is in use from now on. One with `script` takes an administrator."""
     network = await call.target_network(rule.network_identifier)
-    await _load_libraries(rule)
+    await _load_libraries(rule.definition)
     document = _written(rule.definition, call)
     _require_scripts(call, document)
     with refusals(_REFUSALS):
@@ -447,9 +462,9 @@ async def find_rule(call: KnownCall, identifier: str, action: Action = Action.VI
     return rule
 
 
-async def _load_libraries(rule: RuleDefinition) -> None:
+async def _load_libraries(definition: dict[str, Any]) -> None:
     """Load what a rule with these actions is read with, whatever they are."""
-    if "webhook" in str(rule.definition.get("actions")):
+    if "webhook" in str(definition.get("actions")):
         await load(URLS)
 
 
@@ -485,11 +500,21 @@ async def _representations(
     call: KnownCall, rules: Sequence[StoredRule]
 ) -> list[RuleRepresentation]:
     documents = [msgspec.json.decode(rule.definition) for rule in rules]
+    for document in documents:
+        await _load_libraries(document)
     sensors = {name for document in documents for name in document["match"]["sensors"]}
     channels = {name for document in documents for name in channels_of(document)}
     known_sensors = await call.store.rules.sensors_named(sensors)
     known_channels = await call.store.rules.channels_named(channels)
-    return [RuleRepresentation.of(rule, known_sensors, known_channels) for rule in rules]
+    return [
+        RuleRepresentation.of(
+            rule,
+            known_sensors,
+            known_channels,
+            hides_urls=not call.may(Action.EDIT, rule.network_identifier),
+        )
+        for rule in rules
+    ]
 
 
 async def _tried(
@@ -503,7 +528,7 @@ async def _tried(
     try:
         rule = CompiledRule(parse(document))
         run = await try_rule(
-            call.store, rule, sensor.number, asked.start, asked.end, hold=call.held.at_least
+            call.store, rule, sensor.number, asked.start, asked.end, hold=call.held.hold
         )
     except NoHistoryError:
         message = "Whether sensors were connected is not kept: the rule has nothing to be tried on"

@@ -52,9 +52,12 @@ _OTHERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("get", "/packets/schema"): (),
     ("get", "/ping"): (),
     ("get", "/readyz"): (),
+    ("post", "/setup"): (),
     ("get", "/status"): (),
     ("delete", "/authentication"): _ACCOUNT,
     ("get", "/users/me"): _ACCOUNT,
+    ("get", "/users/me/sessions"): _ACCOUNT,
+    ("delete", "/users/me/sessions/{session_id}"): _ACCOUNT,
     ("put", "/users/me/password"): _ACCOUNT,
     ("post", "/tickets"): _ACCOUNT,
     ("get", "/events"): (*_ANY, "Ticket"),
@@ -68,8 +71,8 @@ _OTHERS: dict[tuple[str, str], tuple[str, ...]] = {
         for asked in ("user", "vhost", "resource", "topic")
     },
 }
-# Open to everybody, and while sign-up is closed to administrators.
-_OPTIONAL = frozenset({("post", "/users")})
+# Open to everybody; sign-up while it is closed to administrators.
+_OPTIONAL = frozenset({("post", "/users"), ("get", "/session")})
 
 
 def schemes_of(method: str, path: str) -> tuple[str, ...]:

@@ -86,10 +86,10 @@ _TEXT: JsonDict = {"type": "string"}
 _INVENTORY: JsonDict = {"manufacturer": _TEXT, "model": _TEXT, "modality": _TEXT}
 
 
-class AttributeLabelBody(BaseModel):
+class AttributeLabelBody(Body):
     """How people read an attribute."""
 
-    model_config = ConfigDict(title="NewAttributeLabel", extra="forbid")
+    model_config = ConfigDict(title="NewAttributeLabel")
 
     unit: Annotated[str, Field(max_length=LONGEST_UNIT), Storable] | None = Field(
         None, description="The unit that it is sent in: °C, say"
@@ -129,6 +129,9 @@ class Inventory(Body):
     latitude: Latitude | None = None
     longitude: Longitude | None = None
     place: Text | None = None
+    packing: bool = Field(
+        True, description="Whether its old measurements may be packed, where its network's may"
+    )
 
 
 class Change(Inventory):
@@ -142,6 +145,11 @@ class Change(Inventory):
         default_factory=str, description="The UUID of the network that it moves to"
     )
     is_active: bool = Field(default_factory=bool, description="Whether it may send and receive")
+    packing: bool = Field(
+        default_factory=bool,
+        description="Whether its old measurements may be packed, where its network's may; what is"
+        " packed stays so",
+    )
 
 
 class NewSensorBody(Inventory):
@@ -315,7 +323,7 @@ async def create_sensor(sensor: NewSensorBody, call: TheCall) -> FullSensor:
     created = await create(call, await Registration(call).new(sensor, **given))
     if configured:
         call.store.configurations.revised([(created.number, 0)])
-    return new_representation(created, 0 if configured else None, call.registry)
+    return new_representation(created, call.registry, is_configured=configured)
 
 
 @router.route("", "GET", shown=list[SensorRepresentation])
@@ -369,14 +377,16 @@ async def delete_sensor(
     Again is no error while the record stays.
     """
     known = await call.changeable(identifier, Action.REMOVE)
-    if not await call.store.sensors.delete(known.number, now(), actor=call.actor):
+    erases = data == "delete"
+    if not await call.store.sensors.delete(known.number, now(), erases=erases, actor=call.actor):
         raise not_found(ErrorCode.SENSOR_NOT_FOUND)
-    # First of all nothing more may come in.
+    # Nothing more may come in before the last of it is looked for.
     await call.registry.changed()
-    if data == "delete":
-        await call.store.sensors.erase(known.number, actor=call.actor)
+    if erases:
+        await call.services.http_ingest.passed((known.number,))
+        await call.store.sensors.erase(known.number)
         call.services.latest.forget(known.number)
-        await call.registry.changed()
+        await call.registry.erased(known.number)
 
 
 def _described(members: dict[str, Any]) -> dict[str, Any]:

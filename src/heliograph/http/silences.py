@@ -35,6 +35,7 @@ class SilenceRepresentation(Representation):
     ]
     sensor_identifier: Annotated[str | None, "The UUID of the sensor"]
     device_id: Annotated[str | None, "The sensor's `device_id`"]
+    sensor_name: Annotated[str | None, "What people call the sensor; null: it has no name"]
     tag: Annotated[str | None, "A tag of sensors"]
     rule: Annotated[str | None, "The UUID of a rule, or the name of a condition of the server's"]
     starts_at: Annotated[str, "When it starts (RFC 3339, UTC)"]
@@ -51,6 +52,7 @@ class SilenceRepresentation(Representation):
             silence.network_identifier,
             silence.sensor_identifier,
             silence.device_id,
+            silence.sensor_name,
             silence.tag,
             silence.rule,
             to_rfc3339(silence.starts_at),

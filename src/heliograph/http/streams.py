@@ -67,7 +67,7 @@ PAGE_EVENTS = 500
 PAGE_BYTES = 1 << 20
 READING_AT_ONCE = 4
 # What a client has seen of another server is shown here in a moment, if that is told or looked for.
-ARRIVAL_SECONDS = 5.0
+ARRIVAL_SECONDS = 15.0
 _GREATEST = (1 << 63) - 1
 
 TOO_OLD = "too old"

@@ -60,7 +60,9 @@ class Watch:
             networks, own = frozenset((self.network,)), None
         elif (seen := networks_of(self.principal, action, self._grants)) is not None:
             networks = frozenset(seen)
-        return Selection(networks, self.sensors, self.kinds, self.as_messages, own)
+        is_all = self.network is None and self.sensors is None and not self.as_messages
+        of_server = is_all and may(self.principal, Action.ADMINISTER, None, self._grants)
+        return Selection(networks, self.sensors, self.kinds, self.as_messages, own, of_server)
 
     def is_allowed(self) -> bool:
         """Return whether the credential still holds, and allows this."""
@@ -197,7 +199,7 @@ class Watchers:
         hashed, made_in = hash_key(secret), _made_in(ticket)
         accounts = self._services.store.accounts
         if not made_in or not await accounts.spend_session(hashed, TICKET, now()):
-            self._services.limiter.wrong_key(address, secret)
+            await self._services.limiter.wrong_key(address, secret)
             raise _invalid_token()
         return made_in
 

@@ -6,13 +6,11 @@ element by element, each of which is a row or a fault. `read_measurement` is the
 in, over MQTT and HTTP; what is read by types is what it would take.
 """
 
-import difflib
 import functools
 from collections.abc import Callable
 from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
-import xxhash
 
 from heliograph.errors import RejectionReason
 from heliograph.ingest.strict_json import (
@@ -22,6 +20,7 @@ from heliograph.ingest.strict_json import (
     Integer,
     Rejected,
     Scalar,
+    UnknownMemberError,
     elements_of,
     find_flaw,
     has_suspicious_escape,
@@ -34,6 +33,7 @@ from heliograph.ingest.strict_json import (
 from heliograph.model.attributes import VALUE_ONLY, WHOLE, Attributes, attributes_of
 from heliograph.model.canonical import canonical
 from heliograph.model.event import Committed
+from heliograph.model.fingerprints import fingerprint, measurement_fingerprint, telling_text
 from heliograph.model.identifiers import INGEST_ID_STEP, as_ingest_id
 from heliograph.model.records import (
     MAXIMUM_ATTRIBUTES_OF_MEASUREMENT,
@@ -56,6 +56,8 @@ from heliograph.model.time import (
 MAXIMUM_BATCH = 8 * 1024 * 1024
 MAXIMUM_REVISION = (1 << 31) - 1
 MAXIMUM_IDENTITY = 64
+# With so many of an array's faults it is told what was meant: that takes longer than to read it.
+_EXPLAINED: Final = 100
 
 _EARLIEST_SECONDS = EARLIEST // SECOND
 _END_SECONDS = (LATEST + 1) // SECOND
@@ -76,53 +78,8 @@ _HEARTBEAT_MEMBERS: Final = frozenset({"revision", "timestamp", "success", "id"}
 _STATUSES: Final = frozenset({"online", "offline"})
 
 _NO_NAMES: Final[Attributes] = frozenset()
-_hash = xxhash.xxh3_64_intdigest
-_SIGN: Final = 1 << 63
-_RANGE: Final = 1 << 64
 _new = tuple.__new__  # of a named tuple, without the call of its own constructor
 _encode = msgspec.json.Encoder().encode
-
-
-def signed64(number: int) -> int:
-    """Return an unsigned 64-bit integer as the signed one that both databases store."""
-    return number - _RANGE if number & _SIGN else number
-
-
-def fingerprint(kind: Kind, *content: Any, element_id: str | None = None) -> int:
-    """Return the signed 64-bit hash of a record's kind and all its content, times excluded."""
-    if element_id is not None:
-        content = (*content, element_id)
-    return signed64(_hash(canonical((kind.value, *content))))
-
-
-def telling_text(value: Any, text: bytes) -> bytes:
-    """Return what of a value's canonical text goes into its fingerprint.
-
-    That of `{"value": v}` is that of v, which has the same one attribute; unless v is an object,
-    whose attributes are its own members.
-    """
-    is_wrapped = value.__class__ is dict and len(value) == 1 and "value" in value
-    if is_wrapped and value["value"].__class__ is not dict:
-        return text[len(b'{"value":') : -1]
-    return text
-
-
-def measurement_fingerprint(
-    revision: int | None, text: bytes, element_id: str | None = None
-) -> int:
-    """Return what `fingerprint(Kind.MEASUREMENT, revision, value)` does, given the value's text.
-
-    The text is the one that `telling_text` returns.
-    """
-    if element_id is not None:
-        number = _hash(
-            b'["measurement",%b,%b,%b]' % (canonical(revision), text, canonical(element_id))
-        )
-    elif revision is None:
-        number = _hash(b'["measurement",null,' + text + b"]")
-    else:
-        number = _hash(b'["measurement",%d,%b]' % (revision, text))
-    return number - _RANGE if number & _SIGN else number
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -279,9 +236,7 @@ def check_element(
         raise Rejected(RejectionReason.WRONG_TYPE, "the element is not an object")
     if allowed is None or element.keys() <= allowed:
         return
-    for name in element:
-        if name not in allowed:
-            raise Rejected(RejectionReason.UNKNOWN_MEMBER, f"unknown member {quoted(name)}")
+    raise UnknownMemberError((name for name in element if name not in allowed), allowed)
 
 
 class Addressee(Protocol):
@@ -340,6 +295,20 @@ def decode_heartbeats(payload: bytes, *arguments: Any) -> Decoded:
     payload is a sign of life like `{}`. Members that no column has become the details.
     """
     return _decode("heartbeats", _read_heartbeat, payload or b"{}", *arguments)
+
+
+def flaw_in(kind: Kind, element: bytes, moment: int) -> str | None:
+    """Return why an element would be rejected at that moment, as far as it shows itself."""
+    decode = _DECODERS[kind]
+    faults = decode(element, 0, 0, moment, moment).faults
+    return f"{faults[0].reason}: {faults[0].detail}" if faults else None
+
+
+_DECODERS: Final[dict[Kind, Callable[..., Decoded]]] = {
+    Kind.MEASUREMENT: decode_measurements,
+    Kind.LOG: decode_logs,
+    Kind.HEARTBEAT: decode_heartbeats,
+}
 
 
 def decode_status(payload: bytes) -> str:
@@ -499,7 +468,8 @@ def _read_each(
         try:
             good.append((index, read(element, now, sound)))
         except Rejected as rejected:
-            faults.append(Fault(index, rejected.fault.reason, rejected.fault.detail))
+            fault = rejected.fault if len(faults) < _EXPLAINED else rejected.plain
+            faults.append(Fault(index, fault.reason, fault.detail))
     return good
 
 
@@ -814,17 +784,8 @@ def _not_flat(metrics: dict[str, Any]) -> Rejected:
         return Rejected(
             RejectionReason.UNKNOWN_MEMBER, "'measurements' holds elements, and is not in one"
         )
-    for name in metrics:
-        if meant := difflib.get_close_matches(name, _RESERVED, n=1, cutoff=0.7):
-            return Rejected(
-                RejectionReason.UNKNOWN_MEMBER,
-                f"unknown member {quoted(name)}: did you mean `{meant[0]}`?",
-            )
-    return Rejected(
-        RejectionReason.UNKNOWN_MEMBER,
-        f"unknown member {quoted(next(iter(metrics)))}: without a number, a boolean or a text"
-        " beside it, it goes into `value`",
-    )
+    otherwise = ": without a number, a boolean or a text beside it, it goes into `value`"
+    return UnknownMemberError(metrics, _RESERVED, otherwise)
 
 
 def _read_log(element: Any, now: int, sound: bool) -> Reading:

@@ -10,8 +10,17 @@ nothing is sent and nothing is read.
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,11 +31,16 @@ from heliograph.errors import StoreUnavailableError
 from heliograph.ingest.batch import Message
 from heliograph.ingest.instance import Instance
 from heliograph.ingest.state import PipelineState
-from heliograph.live import signals
+from heliograph.live import positions, signals
 from heliograph.live.hub import Hub
 from heliograph.live.positions import Watermarks
 from heliograph.model.event import Committed
-from heliograph.model.identifiers import INGEST_ID_STEP, MAXIMUM_INSTANCE, first_ingest_id
+from heliograph.model.identifiers import (
+    INGEST_ID_STEP,
+    MAXIMUM_INSTANCE,
+    first_ingest_id,
+    ingest_id_time,
+)
 from heliograph.model.records import Kind
 from heliograph.model.time import SECOND, now
 from heliograph.store.engine import Signals
@@ -50,10 +64,21 @@ RETRY_SECONDS = 0.5
 # What is committed longer after its id was made, by a server that stood still, is not looked for
 # again: that server tells of it.
 LATE = 15 * SECOND
-PAGE_ROWS = 1_000
-PAGE_BYTES = 1 << 20
+# A page is a part of what a subscriber or a viewer who keeps up has room for.
+PAGE_ROWS = 500
+PAGE_BYTES = 256 << 10
+# For so long who watches is waited for before a page is shown; who has no room by then is not
+# waited for again before they have. All together so long, until this server has caught up: until
+# nothing is due, or all that was due is shown so soon, however much has come meanwhile.
+ROOM_SECONDS = 2.0
+WAITING_SECONDS = 8.0
+CAUGHT_UP_SECONDS = 1.0
+ROOM_LOOK_SECONDS = 0.01
 # Of messages that are not sent yet, or not looked at.
 MAXIMUM_BYTES = 8 << 20
+# Of rows that a session has missed.
+MAXIMUM_PAGES = 200
+ARRIVAL_SECONDS = 2.0
 MAXIMUM_DUE = 10_000
 
 _GREATEST = (1 << 63) - 1
@@ -111,9 +136,17 @@ class Elsewhere:
         self._hub = hub
         self._state = state
         self._watermarks = watermarks
+        watermarks.look = self.look
         # What is watched here; None: nothing.
         self.interest: Callable[[], Interest | None] = lambda: None
+        # Who watches here, and has to take what they were shown before they have room for more.
+        self.behind: Callable[[], set[object]] = set
+        self._slow: set[object] = set()
+        self._waited = 0.0
         self._receivers: dict[type[Any], Callable[[Any], Awaitable[None]]] = {}
+        self._immediate: dict[type[Any], Callable[[Any], None]] = {}
+        # Called when others are heard again.
+        self.reconnected: Callable[[], Awaitable[object]] | None = None
         # Messages that could not be told, or not be taken, for want of room or of a connection.
         self.lost_total = 0
         self._is_losing = False
@@ -123,6 +156,7 @@ class Elsewhere:
         self._outgoing: deque[bytes] = deque()
         self._outgoing_bytes = 0
         self._pieces = signals.Pieces()
+        self._registry_changed = False
         self._to_send = asyncio.Event()
         # Heard: of senders their pieces, of numbers when, and up to which id there is more.
         self._assemblies: dict[int, signals.Assembly] = {}
@@ -131,6 +165,8 @@ class Elsewhere:
         self._due: dict[int, int] = {}
         # Of numbers whose rows were looked for without a notice: from which id on next time.
         self._looked: defaultdict[int, int] = defaultdict(int)
+        # Who waits for what servers with these numbers have committed, told of or not.
+        self._asked: dict[asyncio.Future[None], Collection[int]] = {}
         self._incoming: deque[signals.Message] = deque()
         self._to_read = asyncio.Event()
         self._answered = asyncio.Event()
@@ -141,13 +177,32 @@ class Elsewhere:
         return not self._instance.others and _time() - self._last_heard > ALONE_SECONDS
 
     @property
+    def number(self) -> int:
+        """The number of this server among all."""
+        return self._instance.number
+
+    @property
     def is_connected(self) -> bool:
         """Whether the others' notices arrive."""
         return self._connection.is_open
 
+    async def look(self, numbers: Collection[int]) -> None:
+        """Return once all is shown that servers with these numbers have committed by now."""
+        shown = asyncio.get_running_loop().create_future()
+        self._asked[shown] = numbers
+        self._to_read.set()
+        try:
+            await shown
+        finally:
+            self._asked.pop(shown, None)
+
     def receive(self, kind: type[T], receiver: Callable[[T], Awaitable[None]]) -> None:
         """Have messages of a kind taken; that may raise StoreUnavailableError, and is repeated."""
         self._receivers[kind] = receiver
+
+    def receive_at_once(self, kind: type[T], receiver: Callable[[T], None]) -> None:
+        """Have messages of a kind taken when they are heard, before all that waits."""
+        self._immediate[kind] = receiver
 
     # What is told
 
@@ -185,6 +240,12 @@ class Elsewhere:
             row = event.rows[0]
             text = (event.payload or b"").decode()
             self.tell(signals.Changed(event.kind.value, event.number, text, (row[0], row[1])))
+
+    def registry_changed(self) -> None:
+        """Have the others look at the registry."""
+        if not self.is_alone:
+            self._registry_changed = True
+            self._to_send.set()
 
     def tell(self, message: signals.Message) -> None:
         """Tell the others something, if there are any; for want of room it is lost."""
@@ -266,12 +327,15 @@ class Elsewhere:
     def _knows_all(self) -> bool:
         return all(other.number in self._watermarks.others for other in self._instance.others)
 
+    def _hello(self) -> signals.Hello:
+        return signals.Hello(self._instance.number, self._watermarks.own())
+
     async def _listen(self) -> None:
         self._assemblies.clear()
         await self._connection.open(self._hear)
         # Even if nobody is known: who has just begun may not know of this server.
         self._pieces = signals.Pieces()
-        hello = signals.encode(signals.Hello(self._instance.number))
+        hello = signals.encode(self._hello())
         await self._connection.send(list(self._pieces.of(hello)))
 
     async def _listen_for_ever(self) -> None:
@@ -283,6 +347,10 @@ class Elsewhere:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 self._to_send.set()
+                # Whatever was told meanwhile was told to others.
+                self._registry.look()
+                if self.reconnected is not None:
+                    await self.reconnected()
             await self._connection.lost()
             log.info("connection for signals lost")
 
@@ -299,6 +367,9 @@ class Elsewhere:
         self._outgoing.clear()
         self._outgoing_bytes = 0
         pieces = [piece for each in told for piece in self._pieces.of(each)]
+        if self._registry_changed:
+            self._registry_changed = False
+            pieces += self._pieces.of(signals.encode(signals.RegistryChanged()))
         pending, self._pending = self._pending, {}
         for number, each in pending.items():
             self._announced[number] = each.until
@@ -313,6 +384,50 @@ class Elsewhere:
         else:
             self._is_losing = False
 
+    # Sessions of MQTT that go from one server to another
+
+    @property
+    def stand(self) -> str:
+        """Where this server stands, for another one."""
+        return ",".join(map(str, self._watermarks.position.values()))
+
+    def since(self, stand: str) -> int:
+        """Return at which moment a server stood there, in microseconds."""
+        return max(map(ingest_id_time, (positions.parse(stand) or {0: 0}).values()))
+
+    async def arrive(self, stand: str) -> None:
+        """Return when what was shown where somebody stood was shown here, or in a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ARRIVAL_SECONDS):
+                await self._watermarks.reach(positions.parse(stand) or {})
+
+    async def missed(self, after: str, until: str) -> AsyncIterator[Sequence[Committed]]:
+        """Yield what was committed between where two stood, in the order of the ids."""
+        first, last = positions.parse(after), positions.parse(until)
+        if first is None or last is None:
+            return
+        begin, end = min(first.values()), max(last.values())
+        for _ in range(MAXIMUM_PAGES):
+            index = await self._replay.index(begin, end, PAGE_ROWS)
+            page = _bounded(index)
+            wanted = [each.id for each in page if positions.passed(first, last, each.id)]
+            if wanted:
+                kinds = sorted({each.kind for each in page})
+                rows = await self._replay.rows(kinds, wanted[0], wanted[-1])
+                yield await self._events([e for e in rows if e[1][0] in set(wanted)])
+            if len(page) == len(index) < PAGE_ROWS:
+                return
+            begin = page[-1].id
+        log.warning("too much to read of what sessions are owed", rows=MAXIMUM_PAGES * PAGE_ROWS)
+
+    def ask(self, keys: Sequence[bytes]) -> None:
+        """Ask whoever has these sessions to give them up."""
+        self.tell(signals.Asked(tuple(keys)))
+
+    def gave(self, keys: Sequence[bytes]) -> None:
+        """Tell that these are given up."""
+        self.tell(signals.Given(tuple(keys)))
+
     # What is heard
 
     def _hear(self, sender: int, text: str) -> None:
@@ -325,10 +440,20 @@ class Elsewhere:
         self._last_heard = _time()
         if isinstance(message, signals.Ids):
             self._note(message)
+        elif isinstance(message, signals.RegistryChanged):
+            self._registry.look()
         elif isinstance(message, signals.Hello):
             # A process of the database server may have had another server for its client before.
             self._assemblies = {sender: assembly}
+            if message.stands and message.number != self._instance.number:
+                # What it commits from now on is not shown yet, whenever it tells of that.
+                self._watermarks.others.setdefault(message.number, message.stands)
+                self._heard_at[message.number] = self._last_heard
             self._stand()
+            if all(other.number != message.number for other in self._instance.others):
+                self._instance.look()
+        elif (immediate := self._immediate.get(type(message))) is not None:
+            immediate(message)
         elif len(self._incoming) >= MAXIMUM_DUE:
             self._lose(1)
         else:
@@ -350,7 +475,6 @@ class Elsewhere:
             interest = self.interest()
             if interest is None or not interest.wants(ids):
                 others[number] = ids.until
-                self._watermarks.moved.set()
                 return
         self._due[number] = max(self._due.get(number, 0), ids.until)
         self._to_read.set()
@@ -364,7 +488,7 @@ class Elsewhere:
             else:
                 self._stand()
                 if not self._knows_all:
-                    self.tell(signals.Hello(self._instance.number))
+                    self.tell(self._hello())
             self._look_for_silent()
 
     def _look_for_silent(self) -> None:
@@ -383,17 +507,24 @@ class Elsewhere:
         while True:
             await self._to_read.wait()
             self._to_read.clear()
-            while self._due or self._incoming:
+            while self._due or self._asked or self._incoming:
                 try:
-                    while self._incoming:
-                        await self._take(self._incoming[0])
-                        # Unless all was forgotten meanwhile.
-                        if self._incoming:
-                            self._incoming.popleft()
-                    if self._due:
+                    await self._take_all()
+                    if self._due or self._asked:
+                        began = _time()
                         await self._show_due()
+                        if _time() - began <= CAUGHT_UP_SECONDS:
+                            self._waited = 0.0
                 except StoreUnavailableError:
                     await asyncio.sleep(RETRY_SECONDS)
+            self._waited = 0.0
+
+    async def _take_all(self) -> None:
+        while self._incoming:
+            await self._take(self._incoming[0])
+            # Unless all was forgotten meanwhile.
+            if self._incoming:
+                self._incoming.popleft()
 
     async def _take(self, message: signals.Message) -> None:
         if isinstance(message, signals.Changed):
@@ -407,15 +538,21 @@ class Elsewhere:
 
     async def _show_due(self) -> None:
         """Show what others have committed, the oldest first, and note how far that is."""
-        due, others = dict(self._due), self._watermarks.others
+        others = self._watermarks.others
+        asked = dict(self._asked)
+        wanted = {number for numbers in asked.values() for number in numbers if number in others}
+        self._due.update(dict.fromkeys(wanted, _GREATEST))
+        due = dict(self._due)
         moment = first_ingest_id(now() - LATE)
-        after = min(max(others[n], self._looked[n] if due[n] == _GREATEST else 0) for n in due)
-        until = max(due.values())
-        is_all = False
+        first = [max(others[n], self._looked[n] if due[n] == _GREATEST else 0) for n in due]
+        after, until = min(first, default=_GREATEST), max(due.values(), default=0)
+        is_all = after >= until
         while not is_all:
-            if self.interest() is None:
+            if self.interest() is None and not wanted:
                 reached, is_all = until, True
             else:
+                await self._wait_for_room()
+                await self._take_all()
                 index = await self._replay.index_of(list(due), after, until, PAGE_ROWS)
                 page = _bounded(index)
                 is_all = len(page) == len(index) < PAGE_ROWS
@@ -424,11 +561,31 @@ class Elsewhere:
             for number, end in due.items():
                 if end < _GREATEST and number in others:
                     others[number] = max(others[number], min(end, reached))
-        self._watermarks.moved.set()
         for number, end in due.items():
             self._looked[number] = moment
             if self._due.get(number) == end:
                 del self._due[number]
+        for shown in asked:
+            if not shown.done():
+                shown.set_result(None)
+            self._asked.pop(shown, None)
+
+    async def _wait_for_room(self) -> None:
+        """Wait until who watches has room for a page.
+
+        A server that stood still has all to show at once that others have committed meanwhile. Who
+        takes it is given the time for that; who does not loses the oldest, as from this server's
+        own commits, and keeps nobody waiting.
+        """
+        began, before = _time(), self._waited
+        self._slow &= (behind := self.behind())
+        while not behind <= self._slow and self._waited < WAITING_SECONDS:
+            if _time() - began >= ROOM_SECONDS:
+                self._slow |= behind
+                return
+            await asyncio.sleep(ROOM_LOOK_SECONDS)
+            self._waited = before + _time() - began
+            self._slow &= (behind := self.behind())
 
     async def _show(self, page: list[Received], due: Mapping[int, int]) -> None:
         others = self._watermarks.others
@@ -464,7 +621,6 @@ class Elsewhere:
             if self._hub.wanted:
                 self._hub.publish(shown)
             self._watermarks.others[number] = shown[-1].rows[-1][0]
-        self._watermarks.moved.set()
 
 
 def _is_of(event: Committed, kind: Kind, row: tuple[Any, ...]) -> bool:

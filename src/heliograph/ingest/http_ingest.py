@@ -74,6 +74,7 @@ class HttpIngest:
         self._pipeline = pipeline
         # Refuses what would be refused all the same once it is decoded.
         self.check_room = pipeline.check_room
+        self.passed = pipeline.passed
         self._rejections = pipeline.rejections
         self._attributes = pipeline.attributes
         self.clock = clock
@@ -147,6 +148,9 @@ class HttpIngest:
     ) -> Outcome:
         """Store what is of one kind, each of its own sensor, and keep the message if it has faults.
 
+        The `readings` are taken out: while their rows wait for the commit they would take as much
+        memory as these.
+
         `received` is when it came if that was earlier: what has no time gets one by that and its
         index, so that it is a repeat if it is submitted twice.
 
@@ -182,6 +186,7 @@ class HttpIngest:
             parts.append(known)
             if received is None:
                 self._registry.note_seen(known, now, measured=kind is Kind.MEASUREMENT)
+        readings.clear()
         if sensor is None:
             message.parts = parts
         if identities:
@@ -275,11 +280,10 @@ class HttpIngest:
             message.answer = lambda duplicates: _encode(
                 (body, _outcome(message, indexes, rows, duplicates))
             ).decode()
-        message.future = committed = asyncio.get_running_loop().create_future()
+        message.future = committed = self._origin.wait()
         self._pipeline.enqueue(message)
         try:
-            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
-                await committed
+            await committed
         except TimeoutError as error:
             raise HeliographError(
                 ErrorCode.DATABASE_UNAVAILABLE, "The database is not available", retry_after=5
@@ -295,13 +299,43 @@ class HttpIngest:
 
 
 class _Waiting:
-    """The origin of HTTP's messages: each waits on a future of its own."""
+    """The origin of HTTP's messages: each waits on a future of its own, and no longer than allowed.
+
+    One timer is for all of them: they are due in the order in which they came.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[asyncio.Future[None], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wait(self) -> asyncio.Future[None]:
+        """Return what is done after the commit, or fails with a TimeoutError."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._due[future] = due = loop.time() + COMMIT_TIMEOUT_SECONDS
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._give_up)
+        return future
 
     def settled(self, messages: list[Message]) -> None:
         """Wake those who wait."""
         for message in messages:
-            if message.future is not None and not message.future.done():
-                message.future.set_result(None)
+            future = message.future
+            if future is not None:
+                self._due.pop(future, None)
+                if not future.done():
+                    future.set_result(None)
+
+    def _give_up(self) -> None:
+        """End the waiting of those who are due; come again when the next one is."""
+        loop, self._timer = asyncio.get_running_loop(), None
+        for future, due in list(self._due.items()):
+            if due > loop.time():
+                self._timer = loop.call_at(due, self._give_up)
+                break
+            del self._due[future]
+            if not future.done():  # who waited may be gone
+                future.set_exception(TimeoutError())
 
 
 def _without_lost(outcome: Outcome, faults: Sequence[Fault]) -> Outcome:

@@ -19,6 +19,7 @@ from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableEr
 from heliograph.ingest.batch import IngestIds
 from heliograph.ingest.clock import elapsed_ns
 from heliograph.model.identifiers import first_ingest_id
+from heliograph.model.listeners import Listeners
 from heliograph.model.time import SECOND, now
 from heliograph.store import Store
 from heliograph.store.instances import Leased, Living
@@ -29,6 +30,9 @@ LEASE_SECONDS = 30.0
 # Ids from beyond now tell no time that could keep two servers' apart. Whoever had the number may
 # still commit what it made behind the newest stored id: so much id time is more than may wait.
 ROOM_BEHIND_AHEAD = 10 * SECOND
+# Another server is taken for gone if it is not found for so long: after a restart of the database
+# each one finds the others only once they have renewed their leases.
+GONE_SECONDS = 10.0
 # Three renewals may fail before a commit has to wait for one.
 RENEWALS_PER_LEASE: Final = 4
 
@@ -45,6 +49,10 @@ class Instance:
         """Take the first of these client ids that no other server has, if there are any."""
         self.ids = ids
         self.others: list[Living] = []
+        # Told when there are more or fewer of them.
+        self.counted: Listeners[[]] = Listeners()
+        # Told when another server has the number: `hold` takes a new one.
+        self.lost: Listeners[[]] = Listeners()
         self._store = store
         self._mqtt_client_ids = mqtt_client_ids
         # Under which this server shares a broker's messages.
@@ -52,6 +60,9 @@ class Instance:
         self.token = secrets.token_hex(16)
         self._held_until = 0.0
         self._reported: set[str] = set()
+        # Tokens of others that are not found, since when.
+        self._missed: dict[str, float] = {}
+        self._wanted = asyncio.Event()
 
     @property
     def number(self) -> int:
@@ -98,15 +109,23 @@ class Instance:
     async def run(self) -> None:
         """Renew the lease, for ever."""
         while True:
-            await asyncio.sleep(LEASE_SECONDS / RENEWALS_PER_LEASE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEASE_SECONDS / RENEWALS_PER_LEASE):
+                    await self._wanted.wait()
+            self._wanted.clear()
             began = elapsed_ns() / 1e9
             with contextlib.suppress(StoreUnavailableError):
                 leased = await self._store.instances.renew(self.token, _lease())
                 if leased.number == self.ids.instance:
                     self._note(leased, began)
                 else:
-                    # The next commit leases one: it gives new ids to what waits.
+                    # Who commits leases one: what waits has to get new ids.
                     self._held_until = 0.0
+                    self.lost()
+
+    def look(self) -> None:
+        """Renew the lease now, and so learn of the other servers."""
+        self._wanted.set()
 
     def forget(self) -> None:
         """Lease anew before the next commit: the database was put back, and the lease with it."""
@@ -144,18 +163,23 @@ class Instance:
         if number is not None and number != self.ids.instance:
             self.ids.move(number, 0)
         self._held_until = began + LEASE_SECONDS
-        if self.others and not leased.others:
-            log.info("no other server on the database any more")
-            self._reported.clear()
-        self.others = leased.others
-        tokens = {other.token for other in self.others}
-        if not tokens <= self._reported:
-            log.info(
-                "other servers on the database",
-                instance=self.ids.instance,
-                others=[other.number for other in self.others],
-            )
-        self._reported |= tokens
+        found = {other.token for other in leased.others}
+        missing = [other for other in self.others if other.token not in found]
+        self._missed = {each.token: self._missed.get(each.token, began) for each in missing}
+        gone = [each for each in missing if began - self._missed[each.token] > GONE_SECONDS]
+        count = len(self.others)
+        self.others = sorted([*leased.others, *(each for each in missing if each not in gone)])
+        if len(self.others) != count:
+            self.counted()
+        if gone:
+            self._tell("other servers gone", gone=[each.number for each in gone])
+        if not found <= self._reported:
+            self._tell("other servers on the database")
+        self._reported = {other.token for other in self.others}
+
+    def _tell(self, what: str, **told: list[int]) -> None:
+        others = [other.number for other in self.others]
+        log.info(what, instance=self.ids.instance, others=others, **told)
 
 
 def _lease() -> int:

@@ -189,6 +189,11 @@ class MqttIngest:
             # Never before what was said on the connection.
             self._registry.connected.leave(principal.sensor, self._clock.moment())
 
+    def handed_over(self, principal: Principal) -> None:
+        """Take note of the end of a connection whose client is at another server by now."""
+        if principal.kind == "device" and principal.sensor is not None:
+            self._registry.connected.hand_over(principal.sensor)
+
     @property
     def commits(self) -> bool:
         """Whether the database is there, as far as the last commit told."""
@@ -404,7 +409,9 @@ class MqttIngest:
             return Route(topic, principal, Kind.PACKET)
         if parsed is None:
             reason = RejectionReason.UNKNOWN_TOPIC
-            return self._router.refused(principal, topic, reason, _no_topic(topic))
+            return self._router.refused(
+                principal, topic, reason, _no_topic(topic, self._subscribe_topic)
+            )
         kind = KINDS.get(parsed[0])
         if kind is None:
             detail = "Only the server publishes configurations"
@@ -547,14 +554,18 @@ class MqttIngest:
         )
 
 
-def _no_topic(topic: str) -> str:
-    """Return what is wrong with a topic that there is not, and which may be meant."""
+def _no_topic(topic: str, packets: str) -> str:
+    """Return what is wrong with a topic that there is not, and which may be meant.
+
+    `packets` is the filter of those on which packets come.
+    """
     detail = "There is no such topic to publish on"
     published = [kind.value for kind in KINDS]
-    first, _, sensor = topic.partition("/")
-    if sensor and first not in published and (meant := did_you_mean(first, published)):
+    first, _, rest = topic.partition("/")
+    begins = packets.partition("/")[0]
+    if rest and first not in published and (meant := did_you_mean(first, [*published, begins])):
         return detail + meant
-    return f"{detail}: there are {', '.join(f'{each}/<sensor>' for each in published)}"
+    return f"{detail}: there are {', '.join(f'{each}/<sensor>' for each in published)}, {packets}"
 
 
 def _topics(event: Committed) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ commit; what is not committed yet when the process dies was not acknowledged, an
 """
 
 import asyncio
+import contextlib
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import chain
 from operator import attrgetter
 from time import monotonic
 from typing import Any, Protocol
@@ -61,6 +63,8 @@ MERGED_ROWS = 500
 MAXIMUM_BATCH_BYTES = 12 << 20
 FIRST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 2.0
+# Who waits for the commit of what waits does so no longer.
+PASS_SECONDS = 10.0
 
 
 class Runner(Protocol):
@@ -105,6 +109,9 @@ class Pipeline:
         self.latest = LatestValues(store)
         # What sees to it that ids are this server's own; None: there is no other one.
         self.instance = instance
+        self._has_lost_number = False
+        if instance is not None:
+            instance.lost.add(self.number_lost)
         self._registry = registry
         self._store = store
         self._hub = hub
@@ -131,13 +138,15 @@ class Pipeline:
         self.watched = False
         self._waiting: deque[Message] = deque()
         self._waiting_rows = 0
-        # While a batch is in the writer: the one after it, if that is full.
-        self._writing = False
+        # What is in the writer, and meanwhile the batch after it, if that is full.
+        self._writing: list[Message] = []
         self._next: tuple[list[Message], Batch | None] | None = None
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._sources: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        # Set when a batch is out of the writer; None: nobody waits for that.
+        self._written: asyncio.Event | None = None
         self._paused = False
         self._stopping = False
 
@@ -219,28 +228,56 @@ class Pipeline:
             while True:
                 if self._next is None:
                     while not self._waiting:
+                        if self._has_lost_number:
+                            await self._take_number()
+                            continue
                         self._arrived.clear()
                         self._idle.set()
                         await self._arrived.wait()
                     self._next = self._prepare()
                 messages, batch = self._next
                 self._next = None
-                self._writing = True
+                self._writing, is_kept = messages, True
                 try:
                     try:
                         await self._write(messages, batch)
                     except RowError as error:
                         await self._divide(messages, error)
                 except RolledBackError:
-                    self._writing = False
+                    is_kept = False
+                self._writing = []
+                if self._written is not None:
+                    self._written.set()
+                    self._written = None
+                if is_kept:
+                    self._settle(messages)
+                else:
                     self.state.database_available = True
                     self._drop_counted(messages)
-                    continue
-                self._writing = False
-                self._settle(messages)
         except Exception:
             self._give_up(messages)
             raise
+
+    async def passed(self, sensors: Collection[int]) -> None:
+        """Wait until nothing of these sensors waits for its commit; no more may come in.
+
+        Raises:
+            HeliographError: DATABASE_UNAVAILABLE, after a while.
+        """
+        try:
+            async with asyncio.timeout(PASS_SECONDS):
+                while any(_is_of(message, sensors) for message in self._uncommitted()):
+                    if self._written is None:
+                        self._written = asyncio.Event()
+                    await self._written.wait()
+        except TimeoutError:
+            raise HeliographError(
+                ErrorCode.DATABASE_UNAVAILABLE, "The database takes too long", retry_after=2
+            ) from None
+
+    def _uncommitted(self) -> Iterable[Message]:
+        following = self._next[0] if self._next is not None else ()
+        return chain(self._writing, following, self._waiting)
 
     def forget(self) -> None:
         """Drop what waits, and was never acknowledged: its sensors are those of another state."""
@@ -391,6 +428,7 @@ class Pipeline:
                 ready = batch or build_batch(messages, change, observe=self.observe, probe=probe)
                 # Its actions run at once if there is room for them.
                 ready.runs = runner is not None and 0 < len(ready.actions) <= runner.room
+                ready.server = instance.token if instance is not None else ""
                 began = monotonic()
                 written = await self._store.write(ready)
             except ClaimLostError as lost:
@@ -443,6 +481,19 @@ class Pipeline:
         if self.state.database_available:
             self.state.database_available = False
             log.error("database unavailable", reason=str(error))
+
+    def number_lost(self) -> None:
+        """Take a number of this server's own, though there may be nothing to commit."""
+        self._has_lost_number = True
+        self._arrived.set()
+
+    async def _take_number(self) -> None:
+        self._has_lost_number = False
+        instance = self.instance
+        # Without the database it is tried with the next renewal, or the next commit.
+        with contextlib.suppress(StoreUnavailableError):
+            if instance is not None and not instance.held and await instance.hold():
+                self._give_new_ids(instance.ids, ())
 
     def _give_new_ids(self, ids: IngestIds, messages: Sequence[Message]) -> None:
         """Give new ids to messages that are to be written, and to all that wait behind them."""
@@ -515,6 +566,17 @@ class Pipeline:
         self._paused = False
         for _, resume in self._sources:
             resume()
+
+
+def _is_of(message: Message, sensors: Collection[int]) -> bool:
+    """Return whether a message may be of one of the sensors."""
+    if message.resolve is not None:
+        return True  # nobody has looked yet
+    if message.packet is not None and message.packet[1] in sensors:
+        return True
+    if message.parts is not None:
+        return any(part.number in sensors for part in message.parts)
+    return message.sensor is not None and message.sensor.number in sensors
 
 
 def _put_back() -> HeliographError:

@@ -27,6 +27,15 @@ MAXIMUM_SOURCES = 10_000
 KEPT_BYTES = 64 << 10
 NOT_STORABLE = "The database can't hold it"
 
+# What a device sends for these reasons names another one, or none that there is: it is not its own.
+_OF_ANOTHER = frozenset(
+    {
+        RejectionReason.UNKNOWN_SENSOR,
+        RejectionReason.DEACTIVATED_SENSOR,
+        RejectionReason.FORBIDDEN_TOPIC,
+    }
+)
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -156,6 +165,8 @@ class Rejections:
         counts = self.state.rejected_of
         if sender is not None and (sender in counts or len(counts) < MAXIMUM_SOURCES):
             counts[sender] = counts.get(sender, 0) + 1
+        if message.faults[0].reason not in _OF_ANOTHER:
+            number = sender
         self._keep(message, number, principal.name, source, payload, size, now)
         kept = None if message.rejected is None else message.rejected[0]
         self._reports.report(message.faults, principal, source, message.sensor, kept, now)

@@ -6,16 +6,18 @@ standard library's parser with hooks, which puts a `Flaw` in the place of whatev
 there, so that one bad element does not spoil its neighbours.
 """
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from heliograph.errors import RejectionReason
 from heliograph.model.records import MAXIMUM_PAYLOAD_BYTES
+from heliograph.nearest import nearest
 
 # Levels of arrays and objects in what is stored; its outermost array or object is the first.
 MAXIMUM_DEPTH = 32
@@ -37,6 +39,10 @@ BACKSLASH = 0x5C
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]++|[\]}]++', re.DOTALL)
 _T = TypeVar("_T")
 _encode = msgspec.json.Encoder().encode
+# Of the members that nobody knows so many are compared with those that there are.
+_COMPARED = 8
+# How alike names are of which one was meant: what sensors measure has names of its own.
+_ALIKE = 0.7
 _NOT_A_NUMBER = re.compile(r"[+-]?(?:nan|inf)", re.IGNORECASE)
 
 
@@ -53,7 +59,31 @@ class Rejected(Exception):  # noqa: N818 - what happened to the message, not an 
 
     def __init__(self, reason: RejectionReason, detail: str, index: int | None = None) -> None:
         super().__init__(detail)
-        self.fault = Fault(index, reason, detail)
+        self.plain = Fault(index, reason, detail)
+
+    @property
+    def fault(self) -> Fault:
+        """What is wrong. To tell what was meant may take time: `plain` does without."""
+        return self.plain
+
+
+class UnknownMemberError(Rejected):
+    """An element has members that nobody knows, `unknown`, beside those of `known`."""
+
+    def __init__(self, unknown: Iterable[str], known: Collection[str], otherwise: str = "") -> None:
+        self._unknown = [*itertools.islice(unknown, _COMPARED)]
+        self._known = known
+        detail = f"unknown member {quoted(self._unknown[0])}{otherwise}"
+        super().__init__(RejectionReason.UNKNOWN_MEMBER, detail)
+
+    @property
+    def fault(self) -> Fault:
+        """What is wrong, with the name that was likely meant."""
+        for name in self._unknown:
+            if meant := nearest(name, self._known, 1, _ALIKE):
+                detail = f"unknown member {quoted(name)}: did you mean `{meant[0]}`?"
+                return Fault(None, RejectionReason.UNKNOWN_MEMBER, detail)
+        return self.plain
 
 
 class Flaw(NamedTuple):

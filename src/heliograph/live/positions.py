@@ -4,8 +4,7 @@ Each server commits in the order of its own ids, and in no order with the others
 where a client stands for its own server only; with several servers there is one of each.
 """
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from heliograph.model.identifiers import INGEST_ID_STEP, MAXIMUM_INSTANCE
@@ -24,8 +23,8 @@ class Watermarks:
         """Begin without any other server."""
         self.own = own
         self.others: dict[int, int] = {}
-        # Set when more of the others' has been published.
-        self.moved = asyncio.Event()
+        # Returns once all that servers with these numbers have committed by now is published.
+        self.look: Callable[[Collection[int]], Awaitable[None]] | None = None
 
     @property
     def position(self) -> Position:
@@ -34,11 +33,15 @@ class Watermarks:
         return {**self.others, own & MAXIMUM_INSTANCE: own}
 
     async def reach(self, position: Position) -> None:
-        """Return when all of the others' that lies before a position has been published."""
+        """Return when all of the others' that lies before a position has been published.
+
+        It has been committed. But nobody may ever tell that it was, nor that nothing lies between
+        it and a position: its server may have been killed before.
+        """
         others = self.others
-        while any(others[at] < each for at, each in position.items() if at in others):
-            self.moved.clear()
-            await self.moved.wait()
+        behind = [at for at, each in position.items() if others.get(at, each) < each]
+        if behind and self.look is not None:
+            await self.look(behind)
 
     def beside(self, number: int) -> bytes:
         """Return the ids of all servers but the one with this number, as they follow its own."""

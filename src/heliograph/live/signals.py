@@ -32,9 +32,49 @@ class Ids(msgspec.Struct, frozen=True, array_like=True, tag="ids"):
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
-    """A server has begun to listen, and asks the others where they are."""
+    """A server has begun to listen, and asks the others where they are; it stands at this id."""
 
     number: int
+    stands: int = 0
+
+
+class RegistryChanged(msgspec.Struct, frozen=True, array_like=True, tag="registry"):
+    """Somebody, a right, a session or a sensor is another one: whoever remembers them looks."""
+
+
+class ReadSettings(msgspec.Struct, frozen=True, array_like=True, tag="read-settings"):
+    """Workers of this group have to read their settings again, and to say so to who asks."""
+
+    group: str
+    asker: int
+    question: int
+
+
+class SettingsRead(msgspec.Struct, frozen=True, array_like=True, tag="settings-read"):
+    """A worker has read its settings again, as it was asked."""
+
+    group: str
+    asker: int
+    question: int
+    number: int
+
+
+class CountsAsked(msgspec.Struct, frozen=True, array_like=True, tag="counts-asked"):
+    """Workers of this group are to tell what they have counted."""
+
+    group: str
+    asker: int
+    question: int
+
+
+class CountsTold(msgspec.Struct, frozen=True, array_like=True, tag="counts-told"):
+    """What a worker has counted, as it was asked."""
+
+    group: str
+    asker: int
+    question: int
+    number: int
+    counts: bytes
 
 
 class Changed(msgspec.Struct, frozen=True, array_like=True, tag="change"):
@@ -63,9 +103,9 @@ class Revised(msgspec.Struct, frozen=True, array_like=True, tag="revised"):
 
 
 class Configured(msgspec.Struct, frozen=True, array_like=True, tag="configured"):
-    """Names under which configurations were published."""
+    """Names under which configurations were published, each with the revision that was."""
 
-    names: tuple[str, ...]
+    revisions: tuple[tuple[str, int], ...]
 
 
 class Announced(msgspec.Struct, frozen=True, array_like=True, tag="published"):
@@ -76,7 +116,34 @@ class Announced(msgspec.Struct, frozen=True, array_like=True, tag="published"):
     network: str | None
 
 
-Message: TypeAlias = Ids | Hello | Changed | Shown | Revised | Configured | Announced
+class Asked(msgspec.Struct, frozen=True, array_like=True, tag="asked"):
+    """MQTT sessions that a server asks for, whoever has them."""
+
+    keys: tuple[bytes, ...]
+
+
+class Given(msgspec.Struct, frozen=True, array_like=True, tag="given"):
+    """MQTT sessions that a server has given up."""
+
+    keys: tuple[bytes, ...]
+
+
+Message: TypeAlias = (
+    Ids
+    | Hello
+    | RegistryChanged
+    | ReadSettings
+    | SettingsRead
+    | CountsAsked
+    | CountsTold
+    | Changed
+    | Shown
+    | Revised
+    | Configured
+    | Announced
+    | Asked
+    | Given
+)
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

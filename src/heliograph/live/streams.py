@@ -20,6 +20,8 @@ CLOSE_SECONDS = 1.0
 
 # What people of a network are told, who write comments: not its devices' to see.
 FOR_PEOPLE = frozenset({"alert", "rule"})
+# In place of a network's UUID: of the server itself.
+SERVER = ""
 
 REVOKED = "revoked"
 SHUTTING_DOWN = "shutting down"
@@ -30,7 +32,8 @@ class Selection(NamedTuple):
     """What is watched; None: all of it. Those who watch the same share what is sent.
 
     `networks` are UUIDs, `sensors` internal numbers, `kinds` names of events; `own` is a device's
-    own sensor, which it watches in whatever network, but for what people alone are told.
+    own sensor, which it watches in whatever network, but for what people alone are told;
+    `of_server` whether what concerns the server itself is shown.
     """
 
     networks: frozenset[str] | None = None
@@ -38,6 +41,7 @@ class Selection(NamedTuple):
     kinds: frozenset[str] | None = None
     as_messages: bool = False
     own: int | None = None
+    of_server: bool = False
 
     def covers(self, network: str, sensor: int) -> bool:
         """Return whether events of a sensor are among what is watched."""
@@ -47,13 +51,15 @@ class Selection(NamedTuple):
 
     def wants(self, network: str, sensor: int, kind: str) -> bool:
         """Return whether an event is among what is watched."""
+        if network == SERVER:
+            return self.of_server and (self.kinds is None or kind in self.kinds)
         if not self.covers(network, sensor) or (self.kinds is not None and kind not in self.kinds):
             return False
         return kind not in FOR_PEOPLE or self.networks is None or network in self.networks
 
     def includes(self, other: "Selection") -> bool:
         """Return whether all that the other one watches of networks and sensors is watched here."""
-        return all(
+        return self.of_server >= other.of_server and all(
             here is None or (there is not None and there <= here)
             for here, there in ((self.networks, other.networks), (self.sensors, other.sensors))
         )
@@ -148,6 +154,10 @@ class Streams:
         if selection is not None:
             self._watching.setdefault(selection, set()).add(viewer)
             self._began()
+
+    def behind(self) -> set[object]:
+        """Return who has to take something before there is room for as much again."""
+        return {viewer for viewer in self._open if viewer.is_behind}
 
     def networks(self) -> frozenset[str] | None:
         """Return the networks that somebody watches; None: any."""

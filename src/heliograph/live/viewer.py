@@ -103,6 +103,11 @@ class Viewer:
         if self._waiter is not None:
             self._wake()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether more than a quarter of what it may hold is queued."""
+        return self._size > self.maximum_bytes // 4 or self._count > self.maximum_events // 4
+
     def _drop(self) -> None:
         while len(self._chunks) > 1 and (
             self._size > self.maximum_bytes or self._count > self.maximum_events

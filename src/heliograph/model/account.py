@@ -1,5 +1,7 @@
 """Users: who logs in with a name and a password."""
 
+import hashlib
+
 import msgspec
 
 from heliograph.model.principal import Role
@@ -24,6 +26,25 @@ class AccountSession(msgspec.Struct, frozen=True):
 
     account: Account
     expires_at: int
+
+
+class OpenSession(msgspec.Struct, frozen=True):
+    """A session that an account is logged in by. Times are in microseconds.
+
+    `used_at` may be minutes old; `address` and `user_agent` are those that it was opened from.
+    """
+
+    token_hash: bytes
+    created_at: int
+    expires_at: int
+    used_at: int | None
+    address: str | None
+    user_agent: str | None
+
+    @property
+    def identifier(self) -> str:
+        """What it is called, which opens nothing."""
+        return hashlib.blake2b(self.token_hash, digest_size=16).hexdigest()
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -181,6 +181,7 @@ class Silence(msgspec.Struct, frozen=True):
     created_at: int
     sensor_identifier: str | None = None
     device_id: str | None = None
+    sensor_name: str | None = None
 
     def is_about(self, alert: Alert) -> bool:
         """Return whether the alert is one of those that it silences while it lasts."""

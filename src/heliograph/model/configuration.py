@@ -1,6 +1,7 @@
 """Configurations: desired states of a sensor, and how far each of them has come."""
 
 import enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,13 +38,25 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def state(self) -> ConfigurationState:
         """How far it has come."""
-        if self.success is not None:
-            return ConfigurationState.ACKNOWLEDGED if self.success else ConfigurationState.FAILED
-        if not self.is_current:
+        if self.success is None and not self.is_current:
             return ConfigurationState.SUPERSEDED
-        if self.publication_timestamp is None:
-            return ConfigurationState.PENDING
-        return ConfigurationState.PUBLISHED
+        return newest_state(self.success, self.publication_timestamp)
+
+
+def newest_state(success: bool | None, publication_timestamp: int | None) -> ConfigurationState:
+    """Return how far a sensor's newest revision has come."""
+    if success is not None:
+        return ConfigurationState.ACKNOWLEDGED if success else ConfigurationState.FAILED
+    if publication_timestamp is None:
+        return ConfigurationState.PENDING
+    return ConfigurationState.PUBLISHED
+
+
+class NewestRevision(NamedTuple):
+    """The number of a sensor's newest revision, and how far it has come."""
+
+    revision: int
+    state: ConfigurationState
 
 
 class Target(msgspec.Struct, frozen=True):

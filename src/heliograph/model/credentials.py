@@ -3,6 +3,7 @@
 import base64
 import functools
 import hashlib
+import hmac
 import re
 import runpy
 import secrets
@@ -46,6 +47,16 @@ _RESERVED = ("admin", "administrator", "root")
 def new_api_key() -> str:
     """Return a fresh device key: `hg_` and 32 random bytes as 43 URL-safe characters."""
     return API_KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def setup_code(admin_key_hash: bytes) -> str:
+    """Return the code that makes the first administrator: `xxxx-xxxx-xxxx`, 60 bits.
+
+    It is made of the admin key, so that all processes of a server know the same one.
+    """
+    digest = hmac.digest(admin_key_hash, b"setup code", "sha256")
+    text = base64.b32encode(digest)[:12].decode().lower()
+    return "-".join(text[at : at + 4] for at in (0, 4, 8))
 
 
 def is_api_key(text: str) -> bool:

@@ -27,12 +27,16 @@ def tags_fault(tags: Collection[str]) -> str | None:
 
 
 class Network(msgspec.Struct, frozen=True):
-    """A group of sensors; `shared_keys`: whether those of DEVICE_API_KEYS send and read in it."""
+    """A group of sensors; `shared_keys`: whether those of DEVICE_API_KEYS send and read in it.
+
+    `packing`: whether what its sensors have measured may be packed.
+    """
 
     identifier: str
     name: str
     created_at: int
     shared_keys: bool = False
+    packing: bool = True
 
 
 class AttributeLabel(msgspec.Struct, frozen=True):
@@ -54,7 +58,7 @@ class Sensor(msgspec.Struct, frozen=True):
     when; see `presence`.
 
     `tags` are sorted, each once. `latitude` and `longitude` are degrees (WGS 84), `place` says
-    where that is.
+    where that is. `packing`: whether what it has measured may be packed.
     """
 
     number: int
@@ -86,6 +90,7 @@ class Sensor(msgspec.Struct, frozen=True):
     latitude: float | None = None
     longitude: float | None = None
     place: str | None = None
+    packing: bool = True
 
 
 class NewSensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +119,7 @@ class NewSensor(msgspec.Struct, frozen=True, kw_only=True):
     latitude: float | None = None
     longitude: float | None = None
     place: str | None = None
+    packing: bool = True
     configuration: str | None = None
     author: str | None = None
 

@@ -9,6 +9,7 @@ What is written to a client beside its answers is in `session.py`.
 
 import asyncio
 import dataclasses
+import secrets
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, cast
@@ -30,9 +31,11 @@ from heliograph.mqtt.codec.reasons import MQTT_3_1_1, MQTT_5, PacketType, Protoc
 from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.fanout import Fanout
 from heliograph.mqtt.host import Host, Settled
+from heliograph.mqtt.keeping import Keeper
 from heliograph.mqtt.reading import (
     CLOSING,
     CONGESTED,
+    DOUBT,
     DUPLICATE,
     FULL,
     HEAD_BYTES,
@@ -147,7 +150,9 @@ class Clients:
         self.turns = ReadingTurns(self.loop)
         self.shares = Shares(self.loop, host, self.counts, limits.messages_per_minute)
         self.fanout = Fanout(host, self.counts, self.tasks)
-        self.sessions = Sessions(self.loop, host, self.fanout.remove)
+        self.sessions = Sessions(self.loop, host, self._ended)
+        # Where other servers share the database.
+        self.keeper: Keeper | None = None
         self.unfinished = Unfinished()
         self.routes = RoutesOfAll()
         self._refused_logins = Hourly()
@@ -156,6 +161,11 @@ class Clients:
         self._full = False
         self._closing = False
         self._left = asyncio.Event()  # when closing: all of them
+
+    def _ended(self, session: Session) -> None:
+        self.fanout.remove(session)
+        if self.keeper is not None:
+            self.keeper.ended(session)
 
     def admit(self, connection: "Connection") -> bool:
         """Count a new connection; False: there are too many of them."""
@@ -182,6 +192,9 @@ class Clients:
                 self._publish_will(connection.will)
             return
         session.connection = None
+        if self.keeper is not None:
+            self.keeper.left(session, None if self._closing else connection.will)
+            return
         if connection.will is not None and not self._closing:
             will = connection.will
             delay = min(will.message.delay, session.expiry)
@@ -191,6 +204,17 @@ class Clients:
         self.sessions.leave(session)
 
     def _publish_will(self, will: LastWill) -> None:
+        self._receive_will(will, will.route, self)
+
+    async def publish_will(self, will: LastWill) -> None:
+        """Publish a will, and return once that is committed; another server may do so too."""
+        route = will.route or await ask(self.host, will.principal, will.message.topic)
+        published = _Published(self.loop)
+        if self._receive_will(will, route, published):
+            await published.committed
+
+    def _receive_will(self, will: LastWill, route: Any, origin: Any) -> bool:
+        """Return whether it is on its way to its commit."""
         try:
             # Who may send no more do not do so by their will either.
             if not will.may_be_published(self.host):
@@ -200,15 +224,17 @@ class Clients:
                     name=will.principal.name,
                     topic=will.message.topic,
                 )
-                return
-            message, route = will.message, self.host.renewed(will.route)
-            token = token_of(0, message.qos)
+                return False
+            message, route = will.message, self.host.renewed(route)
+            token, name = token_of(0, message.qos), b"will " + will.name if will.name else None
             if message.retain and not message.payload:
-                self.host.receive_empty(self, token, route, None, False)
+                self.host.receive_empty(origin, token, route, name, True)
             else:
-                self.host.receive(self, token, route, message.payload, None, False)
+                self.host.receive(origin, token, route, message.payload, name, True)
         except Exception:
             log.warning("last will not accepted", exc_info=True)
+            return False
+        return True
 
     def settled(self, messages: Sequence[Any]) -> None:
         """Wills need no acknowledgment."""
@@ -222,6 +248,19 @@ class Clients:
             log.warning("log-in refused", peer=peer, username=username, **more)
         if self._refused_logins.has_left_out():
             log.warning("further refused log-ins not logged within this hour")
+
+
+class _Published:
+    """Where a will comes from that somebody waits for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.committed: asyncio.Future[None] = loop.create_future()
+
+    def settled(self, messages: Sequence[Any]) -> None:
+        """Tell that it is committed."""
+        del messages
+        if not self.committed.done():
+            self.committed.set_result(None)
 
 
 class Unfinished:
@@ -326,6 +365,8 @@ class Connection(Client):
     def pause_writing(self) -> None:
         """Read no more from a client that does not take its answers."""
         self.congested = self.loop.time()
+        if self.session is not None:
+            self.session.wait()
         self.pause(CONGESTED)
 
     def resume_writing(self) -> None:
@@ -365,6 +406,11 @@ class Connection(Client):
     # Packets
 
     def _process(self, buffer: bytes) -> None:
+        keeper = self.clients.keeper
+        if keeper is not None and not keeper.is_sure(self):
+            self.rest = buffer
+            self.pause(DOUBT)
+            return
         before, share = self.in_flight_bytes, self.share
         credit = share.credit if share is not None else 0.0
         # Nothing is awaited before the end of the buffer, so that rights can't change meanwhile.
@@ -503,9 +549,31 @@ class Connection(Client):
             if not self.host.takes(route):
                 self.refuse(Reason.NOT_AUTHORIZED, "the will's topic is not allowed")
                 return
-            self.will = LastWill(connect.will, route, principal, self.credential)
-        if not self.closing:
-            self._enter(connect, principal)
+            name = secrets.token_bytes(8) if self.clients.keeper is not None else b""
+            self.will = LastWill(connect.will, route, principal, self.credential, name)
+        client_id = connect.client_id or f"heliograph-{uuid.uuid4().hex}"
+        connack = packets.connack(self.version, properties=self._properties(connect, client_id))
+        if len(connack) > self.client_maximum_packet_size:
+            self.refuse(Reason.PACKET_TOO_LARGE, "CONNACK is larger than the client takes")
+        elif self.clients.keeper is None:
+            if not self.closing:
+                self.enter(connect, principal, client_id)
+        else:
+            await self._claim(self.clients.keeper, connect, principal, client_id)
+
+    async def _claim(
+        self, keeper: Keeper, connect: Connect, principal: Principal, client_id: str
+    ) -> None:
+        def enter() -> Session:
+            return self.enter(connect, principal, client_id)
+
+        if keeper.enter_alone(self, connect, client_id, enter):
+            return
+        try:
+            # It ends in its own time: what it has claimed by then has to be let go of.
+            await asyncio.shield(keeper.enter(self, connect, client_id, enter))
+        except StoreUnavailableError:
+            self.refuse(Reason.SERVER_UNAVAILABLE, "the database is not available")
 
     async def _authenticate(self, connect: Connect) -> Principal | None:
         if connect.authentication_method is not None:
@@ -540,19 +608,14 @@ class Connection(Client):
             self.refuse(reason, "unknown user name or wrong key")
         return principal
 
-    def _enter(self, connect: Connect, principal: Principal) -> None:
+    def enter(self, connect: Connect, principal: Principal, client_id: str) -> Session:
+        """Give the client its session, the one that it has or a new one, and return that."""
         sessions = self.clients.sessions
-        client_id = connect.client_id or f"heliograph-{uuid.uuid4().hex}"
-        properties = self._properties(connect, client_id)
-        largest = self.client_maximum_packet_size
-        if len(packets.connack(self.version, properties=properties)) > largest:
-            self.refuse(Reason.PACKET_TOO_LARGE, "CONNACK is larger than the client takes")
-            return
         session = sessions.find(principal, client_id)
         if session is not None and session.connection is not None:
             previous, session.connection = session.connection, None
-            if session.expiry and not connect.clean_start and previous.delays_will:
-                previous.will = None  # its session goes on in time [MQTT-3.1.3-9]
+            # The client is back before its old connection has ended [MQTT-3.1.2-8].
+            previous.will = session.will = None
             previous.fail(Reason.SESSION_TAKEN_OVER, "the client has connected again")
             sessions.leave(session)
             session = sessions.find(principal, client_id)
@@ -575,11 +638,13 @@ class Connection(Client):
         self.keepalive = connect.keepalive * 1.5
         if connect.version == MQTT_5:
             self.aliases = TopicAliases()
+        properties = self._properties(connect, client_id)
         self.write(packets.connack(self.version, session_present=present, properties=properties))
         if (more := _of_connected.due()) is not None:
             who = {"name": principal.name, "peer": self.peer, "client_id": client_id}
             log.info("client connected", **who, session_present=present, **more)
         session.resume()
+        return session
 
     def _properties(self, connect: Connect, client_id: str) -> Properties:
         expiry = min(connect.session_expiry, LONGEST_SESSION_SECONDS)
@@ -811,6 +876,9 @@ class Connection(Client):
     async def _subscribe(self, session: Session, subscribe: Subscribe) -> None:
         """Answer a SUBSCRIBE, then send what is retained for it."""
         fanout, identifier = self.clients.fanout, subscribe.identifier
+        keeper = self.clients.keeper
+        # A session's first subscriptions select nothing that came before them.
+        stand = keeper.stand if keeper is not None and not session.subscriptions else None
         self._check_answer(len(subscribe.filters) + subscribe.unread)
         reasons: list[int] = []
         retained: list[tuple[Subscription, int]] = []
@@ -828,6 +896,8 @@ class Connection(Client):
         for reason in reasons:
             if reason >= Reason.UNSPECIFIED_ERROR:
                 self.counts.refused_filters[Reason(reason).name] += 1
+        if keeper is not None and not await keeper.subscribed(session, stand):
+            return
         self.write(packets.suback(self.version, subscribe.packet_id, reasons))
         for subscription, qos in retained:
             self.retained = self.retained or Retained(self)
@@ -856,7 +926,16 @@ class Connection(Client):
             if self.retained is not None:
                 self.retained.discard(topic_filter)
             reasons.append(Reason.SUCCESS if found else Reason.NO_SUBSCRIPTION_EXISTED)
-        self.write(packets.unsuback(self.version, unsubscribe.packet_id, reasons))
+        answer = packets.unsuback(self.version, unsubscribe.packet_id, reasons)
+        keeper = self.clients.keeper
+        if keeper is None or not session.expiry:
+            self.write(answer)
+        else:
+            self.run(self._answer_when_stored(keeper, session, answer), "unsubscribe")
+
+    async def _answer_when_stored(self, keeper: Keeper, session: Session, answer: bytes) -> None:
+        if await keeper.subscribed(session, None):
+            self.write(answer)
 
     def _check_answer(self, filters: int) -> None:
         """Refuse a packet of so many filters if its answer, a byte for each, is too large.

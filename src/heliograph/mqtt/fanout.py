@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import field
 from typing import Generic, TypeVar
 
@@ -215,6 +215,8 @@ class Fanout:
         self._behind: dict[Audience, None] = {}
         self._behind_bytes = 0
         self._catching_up: asyncio.Task[None] | None = None
+        # Told of what is in no table; None: nobody asks.
+        self.recent: Callable[[TopicMessage], None] | None = None
 
     def watched(self) -> bool:
         """Return whether there is any subscription by which something may be sent now."""
@@ -276,6 +278,7 @@ class Fanout:
         if audience is None or session not in audience.sessions:
             return
         session.backlog = None
+        self._total_backlog.waited.discard(session)
         audience.sessions.discard(session)
         audience.count(-session.queued_bytes - session.unacknowledged_bytes)
         if not audience.sessions:
@@ -370,6 +373,38 @@ class Fanout:
         self._behind_bytes -= audience.waiting_bytes
         audience.waiting, audience.waiting_bytes = None, 0
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are messages that had no turn yet."""
+        return bool(self._behind)
+
+    def behind(self) -> set[object]:
+        """Return who has to take something before there is room for as much again."""
+        return {*self._total_backlog.behind(), *self._behind}
+
+    def settle(self, session: Session) -> None:
+        """Send at once what waits for the turn of a session and those beside it."""
+        audience = self._audiences.get(session.owner)
+        while audience is not None and audience.waiting:
+            self._deliver_first(audience)
+
+    def deliver_to(self, sessions: Sequence[Session], messages: Sequence[TopicMessage]) -> None:
+        """Send messages of before to these sessions alone, where they may see them."""
+        if not messages:
+            return
+        apart: dict[Owner, Audience] = {}
+        for session in sessions:
+            audience = apart.get(session.owner)
+            if audience is None:
+                audience = apart[session.owner] = Audience(session.principal, TotalBacklog({}))
+            for entry in session.subscriptions.values():
+                audience.tree.add(entry.filter, entry)
+        for message in messages:
+            place = message.sensor, message.network_identifier
+            for audience in apart.values():
+                if self._host.may_see(audience.principal, *place):
+                    self._deliver(audience, message)
+
     # Messages
 
     def show(self, events: Sequence[Committed]) -> None:
@@ -415,6 +450,8 @@ class Fanout:
         the older one of two after the newer one.
         """
         began = self._begin()
+        if self.recent is not None:
+            self.recent(configuration)
         names = [topic.partition("/")[2] for topic in configuration.topics]
         sensor, network = configuration.sensor, configuration.network_identifier
         audiences = self._of_network.get(network)
@@ -433,6 +470,8 @@ class Fanout:
     def announce(self, message: TopicMessage) -> None:
         """Send what the server publishes to those who subscribe to it and may have it."""
         began = self._begin()
+        if self.recent is not None:
+            self.recent(message)
         for audience in list(self._audiences.values()):
             if not audience.tree.matches(message.topics[0]):
                 continue
@@ -611,6 +650,10 @@ class Fanout:
         """Send the first of what waits for the audience whose turn it is."""
         audience = next(iter(self._behind))
         del self._behind[audience]
+        return self._deliver_first(audience)
+
+    def _deliver_first(self, audience: Audience) -> int:
+        """Send the first of what waits for an audience."""
         waiting = audience.waiting
         if not waiting:
             return 1

@@ -207,6 +207,10 @@ class Host(Protocol):
         """Note that the principal has one connection less."""
         ...
 
+    def handed_over(self, principal: Principal) -> None:
+        """Note that one of the principal's connections goes on at another server."""
+        ...
+
     async def may_subscribe(self, principal: Principal, topic_filter: str) -> bool:
         """Return whether the principal may subscribe to this filter."""
         ...

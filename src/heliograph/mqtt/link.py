@@ -257,8 +257,12 @@ class Link:
                 await asyncio.shield(connection.lost)
         connection.abort()
 
-    async def _session(self) -> str:
-        """Hold one connection; return why it was lost.
+    def options_of(self, client_id: str) -> LinkOptions:
+        """Return how to log in with another client id."""
+        return dataclasses.replace(self._options, client_id=client_id)
+
+    async def open(self) -> "LinkConnection":
+        """Return a connection, which nobody has logged in by yet.
 
         Raises:
             LinkError: there is none.
@@ -267,6 +271,15 @@ class Link:
         self._connection = connection
         if self._full:
             connection.pause(FULL)
+        return connection
+
+    async def _session(self) -> str:
+        """Hold one connection; return why it was lost.
+
+        Raises:
+            LinkError: there is none.
+        """
+        connection = await self.open()
         keepalive: float = self._options.keepalive
         try:
             accepted = await self._log_in(connection)
@@ -342,10 +355,25 @@ class Link:
             raise LinkError("the broker has QoS 0 only: nothing would be safe")
         return answer
 
+    @property
+    def _data(self) -> tuple[list[str], list[str]]:
+        """Filters of what devices send, for one server alone and for those that share it."""
+        packets_at = self._options.packets
+        data = [*DATA, packets_at] if packets_at else list(DATA)
+        return data, [f"$share/{GROUP}/{name}" for name in data]
+
+    async def _unsubscribe(self, connection: "LinkConnection", accepted: Connack) -> None:
+        """Subscribe to nothing any more; what waits is sent all the same."""
+        data, shared = self._data
+        names = [*data, *STATE, *WATCH]
+        if accepted.properties.shared_subscription_available != 0:
+            names += shared
+        unsubscribe = packets.Unsubscribe(UNSUBSCRIBING, names)
+        connection.write(packets.unsubscribe(MQTT_5, unsubscribe))
+        await self._answer(connection, Unsuback, "UNSUBSCRIBE")
+
     async def _subscribe(self, connection: "LinkConnection", accepted: Connack) -> None:
-        options = self._options
-        data = [*DATA, options.packets] if options.packets else list(DATA)
-        shared = [f"$share/{GROUP}/{name}" for name in data]
+        options, (data, shared) = self._options, self._data
         wanted, unwanted = (shared, data) if options.shared else (data, shared)
         if accepted.session_present and accepted.properties.shared_subscription_available != 0:
             # What this session may have asked for before would come twice.
@@ -416,6 +444,8 @@ class LinkConnection(PacketProtocol):
         self.greeted = False
         # When something waiting was last acknowledged, or began to wait.
         self.progress_at = 0.0
+        # How many messages have come.
+        self.taken = self.taken_before = 0
         self._routes = Routes()
 
     # asyncio's side
@@ -552,6 +582,7 @@ class LinkConnection(PacketProtocol):
         if not self.in_flight:
             self.progress_at = self.loop.time()
         self.in_flight += 1
+        self.taken += 1
         self.in_flight_bytes += size
 
     def _known_route(self, topic: bytes, name: str) -> Any:

@@ -15,6 +15,7 @@ from heliograph.mqtt.codec import packets
 from heliograph.mqtt.codec.reasons import MQTT_5, Reason
 from heliograph.mqtt.connection import MAXIMUM_CONNECT_BYTES, Clients, Connection, ListenerLimits
 from heliograph.mqtt.host import NO_SENSOR, Host, TopicMessage
+from heliograph.mqtt.keeping import Keeper, Others, Shelf
 from heliograph.mqtt.reading import CLOSING, FULL, UNTAKEN, RoutesOfAll
 from heliograph.mqtt.topics import TopicKind
 
@@ -113,6 +114,8 @@ class Listener(Clients):
     def stop_taking(self) -> None:
         """Accept and read nothing more; what has been read is still acknowledged."""
         self._closing = True
+        if self.keeper is not None:
+            self.keeper.stop()
         for server in self._servers:
             server.close()
         for connection in self._connections:
@@ -149,6 +152,24 @@ class Listener(Clients):
                     await self._left.wait()
         for connection in list(self._connections):
             connection.abort()
+        if self.keeper is not None:
+            await self.keeper.close()
+
+    def keep(self, shelf: Shelf, others: Others, token: str) -> Keeper:
+        """Keep sessions where other servers find them, in the name of this token."""
+        keeper = self.keeper = Keeper(
+            shelf,
+            others,
+            token,
+            host=self.host,
+            counts=self.counts,
+            sessions=self.sessions,
+            fanout=self.fanout,
+            tasks=self.tasks,
+            publish=self.publish_will,
+        )
+        self.fanout.recent = keeper.published
+        return keeper
 
     # What the rest of the server calls for
 

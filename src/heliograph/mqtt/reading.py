@@ -32,8 +32,9 @@ UNTAKEN = 16  # nothing is taken now: the server can't tell the time, or has no 
 CLOSING = 32  # the connection is being closed
 TURN = 64  # a large piece was read, or many packets: others first
 SHARE = 128  # who sends has had its share, and others send as much as there is room for
+DOUBT = 256  # the server stood still: the session may be another one's by now
 # What has been read stays where it is.
-WAITING = BUSY | CONGESTED | UNTAKEN | CLOSING | TURN | SHARE
+WAITING = BUSY | CONGESTED | UNTAKEN | CLOSING | TURN | SHARE | DOUBT
 
 # From so many bytes on there is likely to be more. libuv would read on, up to 32 times, before
 # anything else is done: the database's answer to the last batch would wait for tens of

@@ -36,6 +36,13 @@ _of_faults = LineRate()
 OUTGOING_MESSAGES = 1_000
 OUTGOING_BYTES = 1 << 20
 OUTGOING_WINDOW = 64
+# Of what a session is owed that comes from another server, until its client has taken it: all that
+# was committed while that server stood still or was gone is owed at once.
+RECOVERED_MESSAGES = 16_000
+RECOVERED_BYTES = 8 << 20
+# Whoever has no more than this in the queue has room for a page of what others have committed.
+ROOM_MESSAGES = OUTGOING_MESSAGES // 4
+ROOM_BYTES = OUTGOING_BYTES // 4
 # Of all sessions of a principal together: it may keep a hundred.
 MAXIMUM_BACKLOG_BYTES_OF_PRINCIPAL = 8 << 20
 # Of all principals together, administrators included.
@@ -84,6 +91,15 @@ class Exchanges:
         page = self._pages.get(packet_id // _PAGE)
         state = page[packet_id % _PAGE] if page is not None else 0
         return state == _COMMITTED if state else None
+
+    def committed(self) -> list[int]:
+        """Return the packet ids of those whose messages are committed."""
+        return [
+            number * _PAGE + at
+            for number, page in self._pages.items()
+            for at, state in enumerate(page)
+            if state == _COMMITTED
+        ]
 
     def begin(self, packet_id: int) -> None:
         """Note an exchange that is not under way yet."""
@@ -158,10 +174,19 @@ class Backlog:
 
 @dataclasses.dataclass(slots=True, eq=False, repr=False)
 class TotalBacklog:
-    """What the sessions of all principals are owed."""
+    """What the sessions of all principals are owed; `waited` are those for which anything waited.
+
+    Of these, whoever has room again is forgotten when it is looked for.
+    """
 
     principals: Mapping[Owner, Backlog]
     bytes: int = 0
+    waited: "set[Session]" = field(default_factory=set)
+
+    def behind(self) -> "set[Session]":
+        """Return the sessions whose clients have to take something before they have room."""
+        self.waited = {session for session in self.waited if not session.has_room}
+        return self.waited
 
     def bound(self) -> None:
         """Drop a part of what the principal is owed that is owed most, if it is too much."""
@@ -183,8 +208,11 @@ def _unacknowledged(session: "Session") -> int:
 class Session:
     """A client's subscriptions, what it is owed, and which QoS 2 packets it has under way.
 
-    Sessions live in memory: after a restart of the server clients are told that none is
-    present. `received` are the QoS 2 packets of the client's that it has not released.
+    Sessions live in memory; on a database that several servers share, `keeping.py` sees to it that
+    each is one server's, and can be another's: `key` and `epoch` are by what it is this one's, and
+    `unsaved` collects those of which something is not stored. On a file a restart ends them:
+    clients are told that none is present. `received` are the QoS 2 packets of the client's that
+    it has not released.
     What a client does not take in time is bounded, and what is over the bound is dropped,
     oldest first, and counted in `dropped`. What waited is sent only if the client may still see
     it: rights end while a client is away.
@@ -209,6 +237,18 @@ class Session:
     queued_bytes: int = 0
     next_id: int = 0
     dropped: int = 0
+    key: bytes = b""
+    epoch: int = 0
+    unsaved: "set[Session] | None" = None
+    # Where another server's session stood up to which this one goes on; None: where all here are.
+    since: str | None = None
+    # What comes while what came before is still being read.
+    held: deque[Outgoing] | None = None
+    # What was read is not taken yet.
+    recovered: bool = False
+    # What is to be published when it has been gone for long enough, and when, in microseconds.
+    will: "LastWill | None" = None
+    will_at: int = 0
 
     def __post_init__(self) -> None:
         self.owner = owner_of(self.principal)
@@ -226,12 +266,28 @@ class Session:
             else:
                 connection.send_publish(message, 0)
             return
-        if connection is None and not self.expiry:
-            return
-        if connection is None or self.queue or self.repeats or not self._may_send(connection):
+        if connection is None:
+            if self.held is not None:
+                if len(self.held) == self.held.maxlen:
+                    self._drop()
+                self.held.append(message)
+            elif self.expiry:
+                self._enqueue(message)
+        elif self.queue or self.repeats or not self._may_send(connection):
             self._enqueue(message)
         else:
             self._send(connection, message)
+
+    def restore(
+        self, unacknowledged: Iterable[tuple[int, Outgoing]], queue: Iterable[Outgoing], last: int
+    ) -> None:
+        """Take over what another server owed, and the last packet id that it has used."""
+        self.next_id = last
+        self.recovered = True
+        for packet_id, message in unacknowledged:
+            self._await(packet_id, message)
+        for message in queue:
+            self._enqueue(message)
 
     def acknowledged(self, packet_id: int) -> bool:
         """Take a PUBACK, and send what has waited for it; False: there was nothing to."""
@@ -295,11 +351,14 @@ class Session:
             if self.next_id not in self.unacknowledged:
                 break
         if connection.send_publish(message, self.next_id):
-            self.unacknowledged[self.next_id] = message
-            self.unacknowledged_bytes += len(message.payload)
-            self._count(len(message.payload))
+            self._await(self.next_id, message)
             if self.backlog is not None:
                 self.backlog.total.bound()
+
+    def _await(self, packet_id: int, message: Outgoing) -> None:
+        self.unacknowledged[packet_id] = message
+        self.unacknowledged_bytes += len(message.payload)
+        self._count(len(message.payload))
 
     def _settle(self, packet_id: int) -> None:
         size = len(self.unacknowledged.pop(packet_id).payload)
@@ -312,21 +371,45 @@ class Session:
         self.queue.append(message)
         self.queued_bytes += len(message.payload)
         self._count(len(message.payload))
-        while len(self.queue) > OUTGOING_MESSAGES or self.queued_bytes > OUTGOING_BYTES:
+        messages, size = (
+            (RECOVERED_MESSAGES, RECOVERED_BYTES)
+            if self.recovered
+            else (OUTGOING_MESSAGES, OUTGOING_BYTES)
+        )
+        while len(self.queue) > messages or self.queued_bytes > size:
             self._dequeue(self.queue)
             self._drop()
         if self.backlog is not None:
+            self.wait()
             self.backlog.bound()
+
+    def wait(self) -> None:
+        """Have it be noticed whether the client has room."""
+        if self.backlog is not None:
+            self.backlog.total.waited.add(self)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client takes about a page of messages more; also if there is none."""
+        connection = self.connection
+        return connection is None or (
+            not connection.congested
+            and len(self.queue or ()) <= ROOM_MESSAGES
+            and self.queued_bytes <= ROOM_BYTES
+        )
 
     def _dequeue(self, queue: deque[Outgoing]) -> Outgoing:
         message = queue.popleft()
         self.queued_bytes -= len(message.payload)
         self._count(-len(message.payload))
+        self.recovered = self.recovered and bool(queue)
         return message
 
     def _count(self, size: int) -> None:
         if self.backlog is not None:
             self.backlog.count(size)
+        if self.unsaved is not None:
+            self.unsaved.add(self)
 
     @property
     def droppable_bytes(self) -> int:
@@ -346,9 +429,12 @@ class LastWill(NamedTuple):
     """What a client wants published when it goes without a word, and who it was by which key."""
 
     message: Will
+    # None: it is yet to be asked for.
     route: Any
     principal: Principal
     credential: bytes | None
+    # By which it is the same wherever it is published.
+    name: bytes = b""
 
     def may_be_published(self, host: Host) -> bool:
         """Return whether whoever set it might still connect by what they did connect by."""
@@ -513,11 +599,6 @@ class Client(PacketProtocol):
         """Whether the session of a user, by whose token the client logged in, is over."""
         return self.principal is not None and self.principal.has_expired(now())
 
-    @property
-    def delays_will(self) -> bool:
-        """Whether the client's will waits for some time after the connection's end."""
-        return self.will is not None and self.will.message.delay > 0
-
     def close(self) -> None:
         """Close after what has been written is sent; what still comes is thrown away.
 
@@ -664,6 +745,10 @@ class Sessions:
         """Return the number of sessions, connected or not."""
         return len(self._sessions)
 
+    def __contains__(self, session: Session) -> bool:
+        """Return whether a session goes on here, connected or not."""
+        return self._sessions.get((session.owner, session.client_id)) is session
+
     def find(self, principal: Principal, client_id: str) -> Session | None:
         """Return the session of this client, connected or not."""
         return self._sessions.get((owner_of(principal), client_id))
@@ -681,17 +766,18 @@ class Sessions:
 
     def leave(self, session: Session) -> None:
         """Note that the session's connection is gone; it ends now or after its expiry."""
-        owner = session.owner
-        count = self._connected.get(owner, 0) - 1
-        if count > 0:
-            self._connected[owner] = count
-        else:
-            self._connected.pop(owner, None)
+        self._disconnected(session)
         self._host.left(session.principal)
-        if not session.expiry:
+        if session.expiry:
+            self.keep(session, session.expiry)
+        else:
             self.end(session)
-            return
-        self._left[session] = self._loop.time() + session.expiry
+
+    def keep(self, session: Session, seconds: float) -> None:
+        """Keep a session that has no connection for so long."""
+        owner = session.owner
+        self._sessions[owner, session.client_id] = session
+        self._left[session] = self._loop.time() + seconds
         left = self._left_of.setdefault(owner, {})
         left[session] = None
         if len(left) > MAXIMUM_SESSIONS_OF_PRINCIPAL:
@@ -699,12 +785,32 @@ class Sessions:
         if len(self._left) > MAXIMUM_SESSIONS:
             self.end(next(iter(self._left)))
 
-    def end(self, session: Session) -> None:
-        """Forget a session; a will that was to come later comes now [MQTT-3.1.3-9]."""
+    def hand_over(self, session: Session, *, connected: bool) -> None:
+        """Forget a session that goes on at another server, and nothing of it ends."""
+        if connected:
+            self._disconnected(session)
+            self._host.handed_over(session.principal)
+        self._forget(session)
+        due = self._due.pop(session, None)
+        if due is not None:
+            due[0].cancel()
+
+    def _disconnected(self, session: Session) -> None:
+        count = self._connected.get(session.owner, 0) - 1
+        if count > 0:
+            self._connected[session.owner] = count
+        else:
+            self._connected.pop(session.owner, None)
+
+    def _forget(self, session: Session) -> None:
         key = (session.owner, session.client_id)
         if self._sessions.get(key) is session:
             del self._sessions[key]
         self._forget_leaving(session)
+
+    def end(self, session: Session) -> None:
+        """Forget a session; a will that was to come later comes now [MQTT-3.1.3-9]."""
+        self._forget(session)
         due = self._due.pop(session, None)
         if due is not None:
             due[0].cancel()
@@ -734,6 +840,11 @@ class Sessions:
             session.expiry = 0
         for session in list(self._left):
             self.end(session)
+
+    def left_for(self, session: Session) -> float:
+        """Return for how many seconds a session goes on without a connection."""
+        moment = self._loop.time()
+        return max(self._left.get(session, moment) - moment, 0.0)
 
     def of_principal(self, principal: Principal) -> int:
         """Return how many connected sessions the principal has."""

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from heliograph.model.principal import Principal
+from heliograph.model.tokens import Taken
 from heliograph.mqtt.counts import Counts
 from heliograph.mqtt.host import Host
 from heliograph.mqtt.reading import SHARE, PacketProtocol
@@ -35,6 +36,10 @@ IDLE_TICKS = 5
 CROWDED_MESSAGES = 150
 WARN_SECONDS = 60.0
 MAXIMUM_SHARES = 100_000
+# Often enough to settle with other servers: a burst lasts for longer.
+SETTLE_SECONDS = 2.0
+# What differs by less than one of so many parts of a burst is not settled.
+SETTLED_PARTS = 100
 
 
 class Share(msgspec.Struct, eq=False):
@@ -50,6 +55,9 @@ class Share(msgspec.Struct, eq=False):
     warn_from: float = 0.0
     # Connections of which nothing is taken.
     waiting: set[PacketProtocol] = msgspec.field(default_factory=set)
+    # The credit as it was last settled with other servers, and what it has earned since.
+    settled: float = 0.0
+    earned: float = 0.0
 
 
 class Shares:
@@ -73,6 +81,8 @@ class Shares:
         self._idle_ticks = 0
         self._last_commits = (0, 0)
         self._timer: asyncio.TimerHandle | None = None
+        self._is_shared = False
+        self._settle_from = 0.0
 
     def allow(self, messages_per_minute: int) -> None:
         """Give each principal so many messages a minute from now on."""
@@ -87,7 +97,7 @@ class Shares:
         if share is None:
             if len(self._shares) >= MAXIMUM_SHARES:
                 self._shares = {o: s for o, s in self._shares.items() if s.connections or s.is_over}
-            share = Share(principal.name, self._burst, self._loop.time())
+            share = Share(principal.name, self._burst, self._loop.time(), settled=self._burst)
             self._shares[owner] = share
         share.connections += 1
         return share
@@ -117,6 +127,34 @@ class Shares:
             share.waiting.add(connection)
             connection.pause(SHARE)
 
+    def share(self, *, is_shared: bool) -> None:
+        """Settle what is taken with other servers from now on, or count alone."""
+        self._is_shared = is_shared
+        for share in self._shares.values():
+            share.settled, share.earned = share.credit, 0.0
+
+    def taken(self) -> Taken:
+        """Return what is to be settled; what was left over by others is put back."""
+        moment = self._loop.time()
+        by_name: dict[int | str, float] = {}
+        if self._is_shared and self._burst and moment >= self._settle_from:
+            self._settle_from = moment + SETTLE_SECONDS
+            for share in self._shares.values():
+                self._earn(share)
+                spent = share.settled + share.earned - share.credit
+                if abs(spent) >= self._burst / SETTLED_PARTS:
+                    by_name[share.name] = spent
+                    share.settled, share.earned = share.credit, 0.0
+        return Taken("mqtt", self._burst, self._per_second or 1.0, by_name)
+
+    def settle(self, left: dict[int | str, float]) -> None:
+        """Have what all servers together have left, but for what was taken since it was asked."""
+        for share in self._shares.values():
+            if (found := left.get(share.name)) is not None:
+                # By as much is what is settled another one than was known here.
+                share.credit += found - share.settled
+                share.settled = found
+
     def _warn(self, share: Share) -> None:
         self._counts.held_back += 1
         if share.credited_at >= share.warn_from:
@@ -132,7 +170,8 @@ class Shares:
     def _earn(self, share: Share) -> None:
         moment = self._loop.time()
         earned = (moment - share.credited_at) * self._per_second
-        share.credit = min(share.credit + earned, self._burst)
+        before, share.credit = share.credit, min(share.credit + earned, self._burst)
+        share.earned += share.credit - before
         share.credited_at = moment
 
     def _tick(self) -> None:

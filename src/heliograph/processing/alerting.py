@@ -11,6 +11,7 @@ import structlog
 from heliograph.access.registry import Registry
 from heliograph.errors import DutyLostError, StoreUnavailableError
 from heliograph.model.alert import AlertChange, ClearedAlert, NewAlert
+from heliograph.model.counting import counted
 from heliograph.model.time import DAY, SECOND, now
 from heliograph.processing.server_alerts import (
     CERTIFICATE_DAYS,
@@ -252,7 +253,9 @@ class Alerting:
         for number, count in begun:
             sensor = await self._registry.find_number(number)
             if sensor is not None:
-                summary = f"{count} messages within five minutes: see `heliograph rejected`"
+                summary = (
+                    f"{counted(count, 'message')} within five minutes: see `heliograph rejected`"
+                )
                 network = sensor.network_identifier
                 raised.append(_alert(REJECTED_CONDITION, summary, moment, number, network))
         return raised, [(REJECTED, number) for number in ended]

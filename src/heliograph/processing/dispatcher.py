@@ -35,10 +35,15 @@ LONGEST_SECONDS = 45.0
 CONCURRENT = 64
 # So many messages whose actions somebody may wait for are known at once.
 AWAITED = 1_000
+# So long after a claim what has ended waits for the next one, which notes it without a transaction
+# of its own. Actions of rules come so often at most, see `processor.GATHER_SECONDS`.
+GATHER_SECONDS = 0.1
 CLOSE_SECONDS = 2.0
 LONGEST_ERROR = 500
 # While the database is away: how often to see whether it is back.
 AWAY_SECONDS = 2.0
+# How often to see whether a server is gone that has claimed something.
+LOOK_SECONDS = 5.0
 
 # Returns what is to be noted of an action that was done, if anything is.
 Run = Callable[[DueAction], Awaitable[str | None]]
@@ -75,13 +80,13 @@ class Dispatcher:
         runs: Mapping[str, Run],
         *,
         interval: float,
-        alone: bool,
+        server: str = "",
         concurrent: int = CONCURRENT,
         suspects: asyncio.Lock | None = None,
     ) -> None:
         """Look for what others have entered every `interval` seconds without being woken.
 
-        `alone`: no other process does, so that what is claimed at the start is nobody's.
+        `server` is the token of this one; a file has one server, which needs none.
         `suspects`: held while an action runs that may be what ends the server. All dispatchers of
         a process share it, so that nothing else is blamed for the end.
         """
@@ -91,7 +96,9 @@ class Dispatcher:
         self._runs = runs
         self._types = tuple(runs)
         self.interval = interval
-        self._alone = alone
+        self._server = server
+        # None: not yet.
+        self._looks_at: float | None = None
         self._concurrent = concurrent
         self._suspects = suspects or asyncio.Lock()
         self._work = asyncio.Event()
@@ -101,6 +108,8 @@ class Dispatcher:
         # What was claimed before the database was put back is settled in no later one: its id may
         # be another action's there.
         self._generation = 0
+        # When something was claimed last.
+        self._claimed_at = -GATHER_SECONDS
         # The newest time seen: a clock that is behind it was set back.
         self._newest = 0
         # Who waits for actions, or will, by the message that is their cause and their type.
@@ -178,14 +187,16 @@ class Dispatcher:
 
     async def _round(self) -> float:
         """Start what is due and finds room; return in how many seconds to look again."""
-        if self._alone:
-            await self._actions.release(now(), self._types)
-            self._alone = False
+        await self._take_over()
         await self._follow_clock()
         while True:
             due = await self._actions.next_due(self._types) if self._has_room else None
             wait = self.interval if due is None else (due.due_at - now()) / SECOND
             if due is None or wait > 0:
+                # The next claim may come soon, and notes what has ended in the same transaction.
+                rest = self._claimed_at + GATHER_SECONDS - time.monotonic()
+                if self._settled and rest > 0:
+                    return min(wait, rest)
                 if await self._settle():
                     continue
                 return wait
@@ -198,6 +209,16 @@ class Dispatcher:
                     self._begin(action)
                 elif action.is_suspect:
                     self._suspects.release()
+
+    async def _take_over(self) -> None:
+        """Have due now what servers had claimed that are gone."""
+        if self._looks_at is not None and time.monotonic() < self._looks_at:
+            return
+        begins = self._looks_at is None
+        count = await self._actions.take_over(now(), self._types, begins=begins)
+        self._looks_at = time.monotonic() + LOOK_SECONDS
+        if count:
+            log.info("actions taken over from a server that is gone", count=count)
 
     def _begin(self, action: DueAction) -> None:
         """Run what was claimed, unless it has had its attempts: nobody noted how the last ended."""
@@ -238,11 +259,17 @@ class Dispatcher:
             settled, generation = self._take_settled(), self._generation
             try:
                 claimed = await self._actions.claim(
-                    now(), type_, self.room, suspects=is_free, settled=settled
+                    now(),
+                    type_,
+                    self.room,
+                    suspects=is_free,
+                    settled=settled,
+                    server=self._server,
                 )
             except BaseException:
                 self._keep_settled(settled, generation)
                 raise
+            self._claimed_at = time.monotonic()
             is_held = any(each.is_suspect for each in claimed)
         finally:
             if is_free and not is_held:

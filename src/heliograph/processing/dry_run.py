@@ -81,14 +81,19 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
 class Trial:
     """A dry run under way: memory does not grow with the messages."""
 
-    def __init__(self, rule: CompiledRule, begin: int, end: int) -> None:
-        """Begin with a rule that has seen nothing; what the clock drives is counted from there."""
+    def __init__(self, rule: CompiledRule, begin: int, end: int, *, registered: int = 0) -> None:
+        """Begin with a rule that has seen nothing; what the clock drives is counted from there.
+
+        `registered`: when the sensor was, before which it was not silent. It may have sent before
+        that, elsewhere.
+        """
         self._rule = rule
         self._begin, self._end = begin, end
+        self._registered = min(max(begin, registered), end)
         self._charted = _charted(rule.rule.condition)
         attribute = self._charted.attribute if self._charted else None
         self._keys = keys_of(attribute) if attribute else None
-        self._state = start(rule, begin)
+        self._state = start(rule, self._registered)
         self._spans = _Spans()
         self._counts = dict.fromkeys(Verdict, 0)
         self._messages = self._naive = 0
@@ -108,6 +113,8 @@ class Trial:
             verdict = rule.evaluate(each.value, at, self._state.previous)
             message = msgspec.structs.replace(each, received_at=at, verdict=verdict)
             if rule.by_clock:
+                if not self._messages and at < self._registered:
+                    self._state = start(rule, at)
                 self._advance(Tick(at))
             self._advance(message)
             self._messages += 1
@@ -152,9 +159,16 @@ class Trial:
         self._spans.add(made)
 
 
-def dry_run(rule: CompiledRule, series: Iterable[Observation], begin: int, end: int) -> DryRun:
+def dry_run(
+    rule: CompiledRule,
+    series: Iterable[Observation],
+    begin: int,
+    end: int,
+    *,
+    registered: int = 0,
+) -> DryRun:
     """Return what the rule would have done with the messages of `begin` to `end`, in order."""
-    trial = Trial(rule, begin, end)
+    trial = Trial(rule, begin, end, registered=registered)
     trial.take(series)
     return trial.finish()
 
@@ -173,15 +187,25 @@ async def try_rule(
     kinds = [kind for kind in rule.rule.kinds if kind in _STORED]
     if not kinds:
         raise NoHistoryError
-    hold(len(kinds) * CHUNK_SIZE)
+    most = [CHUNK_SIZE] * len(kinds)
+    hold(sum(most))
     deadline = time.monotonic() + LONGEST_TRIAL
-    trial, taken, reached = Trial(rule, begin, end), 0, None
+    known = await store.sensors.find_number(sensor)
+    registered = 0 if known is None else known.created_at
+    trial, taken, reached = Trial(rule, begin, end, registered=registered), 0, None
     async with AsyncExitStack() as stack:
         sources = []
-        for kind in kinds:
+        for index, kind in enumerate(kinds):
             pages: Pages[Any] = getattr(store, _STORED[kind])
             after = (begin - 1, GREATEST)
-            source = pages.rows(sensor, after, forward=True, limit=GREATEST, bound=end - 1)
+
+            def reserve(size: int, index: int = index) -> None:
+                most[index] = max(most[index], size)
+                hold(sum(most))
+
+            source = pages.rows(
+                sensor, after, forward=True, limit=GREATEST, bound=end - 1, reserve=reserve
+            )
             sources.append(await stack.enter_async_context(aclosing(source)))
         async for records in _merged(sources):
             if taken >= MOST_MESSAGES or time.monotonic() > deadline:

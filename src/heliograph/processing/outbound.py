@@ -14,7 +14,6 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -74,6 +73,8 @@ def check_url(text: str) -> "httpx.URL":
 
     if len(text) > LONGEST_URL or not re.fullmatch(r"[!-~]+", text):
         raise ValueError(f"should be a URL of 1 to {LONGEST_URL} visible ASCII characters")
+    if "{{" in text:
+        raise ValueError("has a placeholder: only what is sent may have one")
     try:
         url = httpx.URL(text)
     except (httpx.InvalidURL, ValueError):
@@ -131,6 +132,8 @@ class Webhooks:
         self._made: httpx.AsyncClient | None = None
 
     async def _client(self) -> "httpx.AsyncClient":
+        from http.cookiejar import CookieJar, DefaultCookiePolicy  # noqa: PLC0415 - with httpx
+
         import httpx  # noqa: PLC0415 - see above
 
         # Whom the system trusts is a file of hundreds of certificates.
@@ -240,6 +243,8 @@ class Webhooks:
     async def _send_to(
         self, address: IpAddress, url: "httpx.URL", body: bytes, headers: "httpx.Headers"
     ) -> int:
+        import httpx  # noqa: PLC0415 - see above
+
         headers["Host"] = url.netloc.decode("ascii")
         # What TLS greets, and checks the certificate against, if it is a name.
         greeted = {"sni_hostname": url.host} if _is_name(url.host) else {}
@@ -251,7 +256,12 @@ class Webhooks:
             headers=headers,
             extensions=greeted,
         )
-        response = await client.send(request, stream=True)
+        try:
+            response = await client.send(request, stream=True)
+        except AttributeError as error:
+            # Of a connection that is closed before it is used anyio looks for the socket, which
+            # uvloop has let go of.
+            raise httpx.RemoteProtocolError("the connection was closed at once") from error
         try:
             if response.is_success:
                 return response.status_code

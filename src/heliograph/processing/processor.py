@@ -55,7 +55,8 @@ PRESENCES = 200
 RETRY_SECONDS = 1.0
 # Other servers note presence without a word to this one: it is looked at so often.
 PRESENCE_SECONDS = 30.0
-# Rules change one after another: the index follows them not more often.
+# Rules change one after another, and messages come so: what does is gathered for so long after a
+# turn. Each turn has the writer for itself, and so has each claim of actions that follows it.
 GATHER_SECONDS = 0.05
 SHORTEST_WAIT_SECONDS = 0.01
 
@@ -123,6 +124,8 @@ class Processor:
         # Since when messages can be received without a gap, as far as the clock counts by that.
         self._since = now()
         self._was_away = False
+        # When the last turn that had something to do ended, by the loop's clock.
+        self._turned_at = 0.0
         # Sensors whose presence is to be looked at.
         self._presences: dict[int, None] = {}
         # By rule that is driven by the clock, and its basis: sensors of which it has begun.
@@ -269,9 +272,10 @@ class Processor:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._work.wait()
+        # What comes after a pause is looked at now.
+        since = asyncio.get_running_loop().time() - self._turned_at
+        await asyncio.sleep(GATHER_SECONDS if self._is_outdated else GATHER_SECONDS - since)
         self._work.clear()
-        if self._is_outdated:
-            await asyncio.sleep(GATHER_SECONDS)
 
     # What rules of the clock know of their sensors
 
@@ -382,6 +386,8 @@ class Processor:
         self.observed_total += len(found.taken)
         transitions = sum(each.transitions for each in moved)
         self.transitions_total += transitions
+        if moved:
+            self._turned_at = asyncio.get_running_loop().time()
         if self.traced is not None and moved:
             self.traced(time.monotonic() - began, len(found.taken), transitions)
         self._has_told = self._has_told or bool(self._alerts)

@@ -17,7 +17,7 @@ from heliograph.model.records import Kind
 from heliograph.mqtt.topics import SENT, parse_device_topic
 from heliograph.processing import conditions, templates
 from heliograph.processing.channels import webhook_url
-from heliograph.processing.conditions import Condition, Verdict
+from heliograph.processing.conditions import Condition
 from heliograph.processing.members import (
     InvalidMemberError,
     Members,
@@ -30,6 +30,7 @@ from heliograph.processing.members import (
     shown,
     text,
 )
+from heliograph.processing.scripts import check_name
 
 MAXIMUM_ACTIONS = 16
 MAXIMUM_SENSORS = 1_000
@@ -144,10 +145,6 @@ class CompiledRule:
     def needs_each(self) -> bool:
         """Whether it needs each message, not only those that fulfil its condition."""
         return bool(self.changing) or self.by_clock
-
-    def matters(self, verdict: Verdict, *, is_idle: bool) -> bool:
-        """Return whether a message may change the state, which `is_idle` or not."""
-        return self.needs_each or not is_idle or verdict is Verdict.HOLDS
 
 
 def parse(document: Any) -> Rule:
@@ -331,6 +328,15 @@ def _action_document(action: RuleAction) -> dict[str, Any]:
     return document if action.type == "alert" else document | {"on": action.on.value}
 
 
+def _script(value: Any, place: str) -> str:
+    name = text(value, place)
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise InvalidMemberError(place, str(error)) from None
+    return name
+
+
 def _escalation(value: Any, place: str) -> dict[str, Any]:
     members = Members(value, place)
     taken: dict[str, Any] = {
@@ -369,7 +375,7 @@ _ACTIONS: Final[dict[str, tuple[dict[str, _Read], dict[str, _Read]]]] = {
     ),
     # What it is signed with is a channel's: a rule is shown to whoever may read the network.
     "webhook": ({}, {"url": webhook_url, "channel": _name, "payload": templates.check}),
-    "script": ({"script": _name}, {"payload": templates.check}),
+    "script": ({"script": _script}, {"payload": templates.check}),
     "alert": (
         {},
         {

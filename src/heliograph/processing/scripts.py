@@ -14,6 +14,18 @@ LONGEST_OUTPUT = 64 << 10
 LONGEST_REASON = 1_024
 
 
+def check_name(name: str) -> None:
+    """Check that a name is one that a script of the folder may have, be there one or not.
+
+    Raises:
+        ValueError: it is none; it says why.
+    """
+    if not 0 < len(name) <= LONGEST_NAME or "\0" in name:
+        raise ValueError(f"a script's name has 1 to {LONGEST_NAME} characters, and no NUL")
+    if ".." in Path(name).parts or Path(name).is_absolute():
+        raise ValueError(f"{name!r} leads out of SCRIPTS_DIR")
+
+
 class Scripts:
     """Runs scripts of one folder, so many at a time."""
 
@@ -34,11 +46,7 @@ class Scripts:
         """
         if self._folder is None:
             raise ValueError("there are no scripts: SCRIPTS_DIR is not set")
-        if not 0 < len(name) <= LONGEST_NAME or "\0" in name:
-            raise ValueError(f"a script's name has 1 to {LONGEST_NAME} characters, and no NUL")
-        parts = Path(name).parts
-        if ".." in parts or Path(name).is_absolute():
-            raise ValueError(f"{name!r} leads out of SCRIPTS_DIR")
+        check_name(name)
         try:
             folder = self._folder.resolve(strict=True)
             path = (folder / name).resolve(strict=True)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Self
 
-from heliograph.model.retention import Cutoffs, Retention, cutoffs
+from heliograph.model.retention import Cutoffs, Retention, cutoffs, effective
 from heliograph.store import Store
 from heliograph.store.pages import GREATEST, LEAST
 from heliograph.store.removal import (
@@ -60,6 +60,8 @@ class DueCounter:
         self._default = default
         self._moment = moment
         self._ends: dict[int | None, Cutoffs] | None = None
+        # What is tried of a network, in place of what it says.
+        self._tried: tuple[str, Retention] | None = None
         # Rows that are due by what was counted so far, but stay until they are rolled up.
         self.not_rolled_up = 0
 
@@ -86,8 +88,10 @@ class DueCounter:
         mean = _mean(sizes)
         return Due(count, round(count * (mean.table + mean.indexes)))
 
-    async def of_network(self, network: str) -> Planned:
-        """Return what is removed of one network."""
+    async def of_network(self, network: str, said: Retention | None = None) -> Planned:
+        """Return what is removed of one network, as if it said `said`, if that is given."""
+        self._tried = None if said is None else (network, effective(said, self._default))
+        self._ends = None
         found = await self._count(network)
         return found.get(network, Planned.nothing())
 
@@ -132,8 +136,13 @@ class DueCounter:
 
     async def _pages(self, network: str | None) -> AsyncIterator[list[KeptSensor]]:
         after = LEAST
+        tried = self._tried[1] if self._tried and self._tried[0] == network else None
         while page := await self._store.retentions.sensors(
-            after, default=self._default, limit=SENSORS_AT_ONCE, network=network
+            after,
+            default=tried or self._default,
+            limit=SENSORS_AT_ONCE,
+            network=network,
+            by_network=tried is None,
         ):
             after = page[-1].number
             yield page
@@ -159,6 +168,10 @@ class DueCounter:
             spans = [Span(number, LEAST, end) for number, end in cutoff.items() if end]
             counted = await removal.count(kind, spans, GREATEST) if spans else {}
             rows = {number: found.rows for number, found in counted.items() if found.rows}
+            if kind is KeptKind.MEASUREMENTS and spans:
+                packed = await self._store.packed_removal.count(spans)
+                for number, chunks in packed.items():
+                    planned.setdefault(number, {})[kind] = Due(*chunks)
             if not rows:
                 continue
             sizes = await self._sizes(kind, [span for span in spans if span.sensor in rows], rows)
@@ -166,7 +179,8 @@ class DueCounter:
             for number, count in rows.items():
                 size = sizes.of(number)
                 back = size.table * parts.get(networks[number], 1.0) + size.indexes
-                planned.setdefault(number, {})[kind] = Due(count, round(count * back))
+                known = planned.setdefault(number, {})
+                known[kind] = known.get(kind, Due()).plus(Due(count, round(count * back)))
         return planned
 
     async def _waiting(self, raw: dict[int, int], due: dict[int, Cutoffs]) -> int:
@@ -175,7 +189,9 @@ class DueCounter:
         if not spans:
             return 0
         counted = await self._store.removal.count(KeptKind.MEASUREMENTS, spans, GREATEST)
-        return sum(found.rows for found in counted.values())
+        packed = await self._store.packed_removal.count(spans)
+        rows = sum(found.rows for found in counted.values())
+        return rows + sum(found.rows for found in packed.values())
 
     async def _sizes(self, kind: KeptKind, spans: list[Span], rows: dict[int, int]) -> "_Sizes":
         """Return what the rows take, by some of them."""
@@ -219,9 +235,15 @@ class DueCounter:
         if self._ends is None:
             self._ends = defaultdict(lambda: Cutoffs(0, 0, 0))
             self._ends[None] = cutoffs(self._default, self._moment)
+            tried = self._tried[0] if self._tried else None
             async for page in self._pages(None):
                 for each in page:
-                    self._ends[each.number] = cutoffs(each.retention, self._moment)
+                    if each.network_identifier != tried:
+                        self._ends[each.number] = cutoffs(each.retention, self._moment)
+            if tried is not None:
+                async for page in self._pages(tried):
+                    for each in page:
+                        self._ends[each.number] = cutoffs(each.retention, self._moment)
         return self._ends
 
 

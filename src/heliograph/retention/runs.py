@@ -244,7 +244,9 @@ class RetentionRuns:
             if not spans:
                 continue
             counted = await self._store.removal.count(KeptKind.MEASUREMENTS, spans, 1)
-            if due := {number: page[number] for number, each in counted.items() if each.rows}:
+            found = {number for number, each in counted.items() if each.rows}
+            found |= await self._store.packed_removal.sensors(spans)
+            if due := {number: page[number] for number in page if number in found}:
                 await self._store.removal.raise_floors(due)
         return Cutoffs(*newest)
 
@@ -290,6 +292,19 @@ class RetentionRuns:
             start = starts.get(kind, LEAST)
             spans = [Span(n, start, end) for n, end in due.items() if end and end > start]
             await self._remove(kind, spans)
+            if kind is KeptKind.MEASUREMENTS:
+                # In no partition: a month's are due as others are, one by one.
+                await self._remove_packed([Span(n, LEAST, end) for n, end in due.items() if end])
+
+    async def _remove_packed(self, spans: Sequence[Span]) -> None:
+        if not spans:
+            return
+        async for sensors, (removed, took) in self._store.packed_removal.remove(spans):
+            self.state.removed_total[KeptKind.MEASUREMENTS] += removed
+            if self._newest is not None:
+                for sensor in sensors:
+                    self._newest.forget(sensor)
+            await self._rest(0, took)
 
     async def _remove(self, kind: KeptKind, spans: Sequence[Span]) -> None:
         removal = self._store.removal

@@ -7,7 +7,8 @@ quotation mark holds, or keep whole numbers of 64 bits whole.
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from operator import itemgetter
 from typing import ParamSpec, TypeVar
 
@@ -16,20 +17,23 @@ import msgspec
 from heliograph.model.aggregation import Aggregate, aggregate
 from heliograph.model.attributes import column, columns, keys_of
 from heliograph.model.time import now
+from heliograph.packed.chunk import PackedRows
+from heliograph.packed.head import ChunkHead, DamagedChunkError
 from heliograph.rollups.folding import PackedRollups, Segments
 from heliograph.rollups.plan import Span, Standing, joined, plan
 from heliograph.rollups.rollup import HOURS, MINUTES, SLOT, SPAN
-from heliograph.rollups.value_chunks import LONGEST, value_chunks
+from heliograph.store.chunks import Chunks
 from heliograph.store.engine import Engine, Row
 from heliograph.store.measurements import RangeTooLargeError, RawRead, RawReads
 from heliograph.store.pages import GREATEST, LEAST
+from heliograph.store.stretches import Damaged, HeadedChunk, Stretch, Stretches
 
 MAXIMUM_VALUES = 100_000
 
-# Rows a query: decoding them holds the interpreter for a few milliseconds.
-CHUNK = 4_000
 # Fewer bytes are counted faster than handed to a thread.
 _AT_ONCE = 16 << 10
+# What a chunk comes to beside them.
+_CHUNK_SIZE = 4 << 10
 # Spans of raw rows that are read by one query, if they hold less than a chunk.
 _SPANS = 128
 # Rollups a query: first so many, then as many as have about so many bytes.
@@ -56,7 +60,7 @@ class Series:
         self.rows = [0] * max(len(starts) - 1, 0)
         self.attributes: dict[str, dict[int, Aggregate]] = {}
         self.values = 0
-        self._names = names
+        self.names = names
         for name in names or ():
             self.attributes[name] = {}
 
@@ -72,14 +76,94 @@ class Series:
         for first, last, bucket in self._cut(times, spans):
             self.rows[bucket] += last - first
             part = documents[first:last]
-            if self._names is None:
+            if self.names is None:
                 found = columns(part)
             else:
-                found = {name: column(part, keys_of(name)) for name in self._names}
+                found = {name: column(part, keys_of(name)) for name in self.names}
             for name, values in found.items():
                 if (known := aggregate(values)) is not None:
                     known.at = times[last - 1]
                     self._add(name, [(bucket, known)])
+
+    def count_stretch(
+        self, stretch: Stretch, opened: Mapping[int, PackedRows], spans: Sequence[Span]
+    ) -> Damaged:
+        """Count in what of a stretch is of these spans; return chunks that are damaged.
+
+        Raises:
+            RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
+        """
+        damaged: Damaged = []
+        for part in stretch.parts(opened, damaged):
+            if part.packed is None or part.chunk is None:
+                self.count(part.rows, spans)
+                continue
+            try:
+                self._count_packed(part.packed, part.first, part.last, spans)
+            except DamagedChunkError as error:
+                damaged.append((part.chunk, error))
+        return damaged
+
+    def _count_packed(
+        self, packed: PackedRows, first: int, last: int, spans: Sequence[Span]
+    ) -> None:
+        """Count in the rows of a chunk from one position to before another."""
+        moments, buckets = self._edges(packed.head, spans)
+        places = packed.positions(moments) if moments else []
+        places = [min(max(place, first), last) for place in places]
+        cut = [
+            (start, end, bucket)
+            for start, end, bucket in zip([first, *places], [*places, last], buckets, strict=True)
+            if bucket >= 0 and start < end
+        ]
+        if not cut:
+            return
+        found = packed.aggregates([(start, end) for start, end, _ in cut], self.names)
+        for start, end, bucket in cut:
+            self.rows[bucket] += end - start
+        in_order = [bucket for _, _, bucket in cut]
+        for name, known in found.items():
+            self._add(
+                name,
+                [
+                    (bucket, each)
+                    for bucket, each in zip(in_order, known, strict=True)
+                    if each is not None
+                ],
+            )
+
+    def is_in_one(self, head: ChunkHead, spans: Sequence[Span]) -> bool:
+        """Return whether a chunk lies within one span and one bucket."""
+        return not self._edges(head, spans)[0]
+
+    def _edges(self, head: ChunkHead, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
+        """Return where in a chunk's time a span or a bucket begins or ends, ascending.
+
+        And which bucket it is of before each of these moments, and behind the last: -1 is none.
+        """
+        starts = self.starts
+        moments: list[int] = []
+        buckets: list[int] = []
+        at = head.first
+        place = bisect_right(spans, at, key=itemgetter(1))
+        for start, end in spans[place:]:
+            if start > head.last:
+                break
+            if start > at:
+                moments.append(start)
+                buckets.append(-1)
+                at = start
+            inner = bisect_right(starts, at)
+            until = bisect_left(starts, min(end, head.last + 1), inner)
+            moments += starts[inner:until]
+            buckets += range(inner - 1, until)
+            at = end
+            if end > head.last:
+                break
+            moments.append(end)
+        if len(buckets) == len(moments):
+            buckets.append(-1)
+        return moments, buckets
 
     def count_rollups(
         self,
@@ -97,7 +181,7 @@ class Series:
         Raises:
             RangeTooLargeError: there are more than `MAXIMUM_VALUES`.
         """
-        found = PackedRollups(SLOT[level], rollups, self._names, raw_from)
+        found = PackedRollups(SLOT[level], rollups, self.names, raw_from)
         lacking = [
             part
             for start in found.incomplete
@@ -160,9 +244,10 @@ class Series:
 class Aggregates:
     """What sensors measured, many rows in one."""
 
-    def __init__(self, engine: Engine, raw_reads: RawReads) -> None:
+    def __init__(self, engine: Engine, raw_reads: RawReads, chunks: Chunks) -> None:
         self._engine = engine
         self._raw_reads = raw_reads
+        self._chunks = chunks
 
     async def oldest(self, sensor: int) -> int | None:
         """Return a time before which there is nothing of the sensor; None: there is nothing."""
@@ -172,7 +257,7 @@ class Aggregates:
 
     async def standing(self, sensor: int) -> Standing:
         """Return what of the sensor there is, and is rolled up, at this moment."""
-        frontier, raw_from, newest = 0, None, None
+        frontier, raw_from, newest, packed = 0, None, None, None
         dirty: list[Span] = []
         for what, first, last in await self._engine.fetch(
             "rollup_standing", sensor=sensor, now=now()
@@ -183,9 +268,11 @@ class Aggregates:
                 raw_from = first
             elif what == "newest":
                 newest = first
+            elif what == "packed":
+                packed = None if first is None else (first, last)
             else:
                 dirty.append((first, last))
-        return Standing(frontier, dirty, raw_from, newest)
+        return Standing(frontier, dirty, raw_from, newest, packed)
 
     async def read(
         self,
@@ -255,27 +342,28 @@ class Aggregates:
         return lacking
 
     async def _count_rows(self, read: RawRead, series: Series, spans: Sequence[Span]) -> None:
-        """Count in raw rows: of several spans by one query if they hold less than a chunk."""
-        if len(spans) == 1:
-            ((start, end),) = spans
-            async for rows in value_chunks(self._engine, read.sensor, start, end, CHUNK):
-                await read.note(len(rows))
-                size = sum(map(len, map(itemgetter(2), rows)))
-                await _run(size, series.count, rows, [(rows[0][0], end)])
-                await read.check(rows[-1][0], end)
-            return
-        wanted = _encode([(read.sensor, *span) for span in spans]).decode()
-        rows = await self._engine.fetch(
-            "measurements_spans", spans=wanted, limit=CHUNK, longest=LONGEST
-        )
-        if len(rows) == CHUNK or None in map(itemgetter(2), rows):
-            middle = len(spans) // 2
-            await self._count_rows(read, series, spans[:middle])
-            await self._count_rows(read, series, spans[middle:])
-            return
-        await read.note(len(rows))
-        size = sum(map(len, map(itemgetter(2), rows)))
-        await _run(size, series.count, sorted(rows, key=itemgetter(0, 1)), spans)
+        """Count in rows and chunks."""
+
+        def needed(stretch: Stretch, chunk: HeadedChunk) -> int:
+            if not stretch.is_whole(chunk):
+                # Fingerprints tell which of its rows come first.
+                return chunk.head.length
+            if series.is_in_one(chunk.head, spans):
+                return chunk.head.needed_whole()
+            return chunk.head.needed(series.names)
+
+        stretches = Stretches(self._engine, self._chunks, read.sensor, needed)
+        async with aclosing(stretches.of(spans)) as found:
+            async for among, stretch, opened in found:
+                rows = stretch.rows
+                await read.note(len(rows), len(opened))
+                size = sum(map(len, map(itemgetter(2), rows))) + len(opened) * _CHUNK_SIZE
+                if not opened:
+                    await _run(size, series.count, rows, among)
+                elif damaged := await _run(size, series.count_stretch, stretch, opened, among):
+                    stretches.tell(damaged)
+                if rows and len(spans) == 1:
+                    await read.check(rows[-1][0], spans[0][1])
 
 
 async def _run(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

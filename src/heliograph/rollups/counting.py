@@ -1,7 +1,7 @@
 """From raw rows to rollups: pure work, to be done beside the event loop."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,9 +10,12 @@ from heliograph.model.aggregation import aggregate
 from heliograph.model.attributes import columns
 from heliograph.model.number_text import is_number_text
 from heliograph.model.time import DAY, HOUR, MINUTE
+from heliograph.packed.chunk import PackedRows
+from heliograph.packed.head import DamagedChunkError
 from heliograph.rollups.packing import MAXIMUM_ATTRIBUTES_OF_ROLLUP, pack, unpack
 from heliograph.rollups.rollup import HOURS, MINUTES, Rollup, folded, replaced
 from heliograph.store.engine import Row
+from heliograph.store.stretches import Damaged, Stretch
 
 # Held until somebody takes them.
 MOST_TEXTS = 1_000
@@ -81,21 +84,83 @@ class NumberTexts:
         return found
 
 
+def count_stretch(
+    sensor: int,
+    stretch: Stretch,
+    opened: Mapping[int, PackedRows],
+    counted: Counted,
+    texts: NumberTexts | None = None,
+) -> tuple[int, Damaged]:
+    """Count in a stretch that is later than those before.
+
+    Return how many rows it has, and chunks that are damaged, of which nothing is counted.
+    """
+    damaged: Damaged = []
+    count = 0
+    for part in stretch.parts(opened, damaged):
+        if part.packed is None or part.chunk is None:
+            count_minutes(sensor, part.rows, counted, texts)
+            count += len(part.rows)
+            continue
+        try:
+            _count_packed(sensor, part.packed, part.first, part.last, counted, texts)
+            count += part.last - part.first
+        except DamagedChunkError as error:
+            damaged.append((part.chunk, error))
+    return count, damaged
+
+
+def _count_packed(
+    sensor: int,
+    packed: PackedRows,
+    first: int,
+    last: int,
+    counted: Counted,
+    texts: NumberTexts | None,
+) -> None:
+    """Count in the rows of a chunk from one position to before another."""
+    cut = list(_minutes(packed.times, first, last))
+    segments = [(start, end) for start, end, _, _ in cut]
+    found = packed.aggregates(segments)
+    if texts is not None:
+        for name, known in found.items():
+            for segment, each in zip(segments, known, strict=True):
+                if each is None and (values := packed.values(name, *segment)):
+                    texts.look(sensor, name, values)
+    rollups = [_rollup(counted, sensor, hour) for _, _, hour, _ in cut]
+    for rollup, (start, end, _, slot) in zip(rollups, cut, strict=True):
+        rollup.count(slot, end - start)
+    for name, known in found.items():
+        for rollup, (_, _, _, slot), each in zip(rollups, cut, known, strict=True):
+            if each is not None:
+                rollup.append(slot, name, each)
+
+
+def _minutes(times: Sequence[int], first: int, last: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield between which positions there is a minute, when its hour begins, and which it is."""
+    while first < last:
+        into = times[first] % HOUR
+        hour, slot = times[first] - into, into // MINUTE
+        end = bisect_left(times, hour + (slot + 1) * MINUTE, first, last)
+        yield first, end, hour, slot
+        first = end
+
+
+def _rollup(counted: Counted, sensor: int, hour: int) -> Rollup:
+    found = counted.get((sensor, hour))
+    if found is None:
+        found = counted[sensor, hour] = Rollup()
+    return found
+
+
 def count_minutes(
     sensor: int, rows: Sequence[Row], counted: Counted, texts: NumberTexts | None = None
 ) -> None:
     """Count in rows of (timestamp, fingerprint, value), all later than those before."""
     times = [row[0] for row in rows]
     documents = _decode("[" + ",".join([row[2] for row in rows]) + "]")
-    first = 0
-    while first < len(times):
-        hour, into = divmod(times[first], HOUR)
-        slot = into // MINUTE
-        start = hour * HOUR
-        last = bisect_left(times, start + (slot + 1) * MINUTE, first)
-        rollup = counted.get((sensor, start))
-        if rollup is None:
-            rollup = counted[sensor, start] = Rollup()
+    for first, last, hour, slot in _minutes(times, 0, len(times)):
+        rollup = _rollup(counted, sensor, hour)
         rollup.count(slot, last - first)
         for name, values in columns(documents[first:last]).items():
             known = aggregate(values)
@@ -103,7 +168,6 @@ def count_minutes(
                 rollup.append(slot, name, known)
             elif texts is not None:
                 texts.look(sensor, name, values)
-        first = last
 
 
 def count_groups(rows: Sequence[Row], counted: Counted, texts: NumberTexts | None = None) -> None:
@@ -169,7 +233,10 @@ def assemble(
         key.level == MINUTES and len(rollup.attributes) > MAXIMUM_ATTRIBUTES_OF_ROLLUP
         for key, rollup in changed.items()
     )
-    rows = [(*key, pack(rollup) if rollup.rows else None) for key, rollup in changed.items()]
+    rows = [
+        (*key, pack(rollup, text=key.level == HOURS) if rollup.rows else None)
+        for key, rollup in changed.items()
+    ]
     return Assembled(rows, wide)
 
 

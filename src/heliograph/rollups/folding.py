@@ -1,6 +1,7 @@
 """Counting many rollups by bucket, a column of all of them at once."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 from msgspec.msgpack import Ext
@@ -134,4 +135,4 @@ def _joined(parts: Sequence[Numbers]) -> list[Any]:
     if len(arrays) == len(parts) and len({part.code for part in arrays}) == 1:
         data = b"".join([part.data for part in arrays])
         return unpacked(Ext(arrays[0].code, data))
-    return [number for part in parts for number in unpacked(part)]
+    return list(chain.from_iterable(map(unpacked, parts)))

@@ -1,4 +1,4 @@
-"""Rollups as they are stored: MessagePack in columns.
+"""Rollups as they are stored: columns, of days as JSON, which views read, else as MessagePack.
 
 Of many attributes only those are decoded that are asked for. Numbers of one type are an array, so
 that those of a year's rollups can be read as one; a column that follows from another (one row a
@@ -7,6 +7,7 @@ minute is its own minimum, maximum and total) is left out.
 
 import sys
 from array import array
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -55,19 +56,51 @@ class Packed(msgspec.Struct, array_like=True, gc=False):
     attributes: dict[str, msgspec.Raw]
 
 
+class _PackedText(msgspec.Struct, array_like=True, gc=False):
+    """The same as JSON, which has no extensions: all numbers are lists."""
+
+    slots: list[int | float]
+    counts: list[int | float]
+    complete: bool
+    attributes: dict[str, msgspec.Raw]
+
+
 _encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(Packed).decode
-decode_columns = msgspec.msgpack.Decoder(PackedColumns).decode
+_encode_text = msgspec.json.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Packed).decode
+_decode_text = msgspec.json.Decoder(_PackedText).decode
+_decode_columns = msgspec.msgpack.Decoder(PackedColumns).decode
+_decode_any = msgspec.json.Decoder().decode
+# How JSON begins here, and MessagePack never.
+_TEXT = ord("[")
 
 
-def pack(rollup: Rollup) -> bytes:
-    """Return the rollup as it is stored."""
+def decode(packed: bytes) -> Packed:
+    """Return a rollup as far as it is decoded without its attributes."""
+    if packed[0] != _TEXT:
+        return _decode(packed)
+    found = _decode_text(packed)
+    return Packed(found.slots, found.counts, found.complete, found.attributes)
+
+
+def decode_columns(raw: msgspec.Raw) -> PackedColumns:
+    """Return the columns of an attribute."""
+    if memoryview(raw)[0] != _TEXT:
+        return _decode_columns(raw)
+    return PackedColumns(*_decode_any(raw))
+
+
+def pack(rollup: Rollup, *, text: bool = False) -> bytes:
+    """Return the rollup as it is stored: as JSON or as MessagePack."""
     complete, attributes = rollup.complete, rollup.attributes
     if len(attributes) > MAXIMUM_ATTRIBUTES_OF_ROLLUP:
         complete = False
         attributes = {
             name: attributes[name] for name in sorted(attributes)[:MAXIMUM_ATTRIBUTES_OF_ROLLUP]
         }
+    if text:
+        named = {name: _columns(rollup.rows, each, list) for name, each in attributes.items()}
+        return _encode_text([list(rollup.rows), list(rollup.rows.values()), complete, named])
     packed: dict[str, msgspec.Raw] = {}
     for name, found in attributes.items():
         try:
@@ -90,18 +123,23 @@ def unpack(packed: bytes) -> Rollup:
     return Rollup(rows, attributes, found.complete)
 
 
-def _columns(rows: dict[int, int], found: list[Aggregate]) -> PackedColumns:
+def _columns(
+    rows: dict[int, int],
+    found: list[Aggregate],
+    packed: Callable[[list[Any]], Any] | None = None,
+) -> PackedColumns:
     slots = [each.at for each in found]
     counts = [each.count for each in found]
     has_all_slots = slots == list(rows)
     single = len(counts) == sum(counts)
+    of, of_totals = packed or _packed, packed or _packed_totals
     return PackedColumns(
-        None if has_all_slots else _packed(slots),
-        None if has_all_slots and counts == list(rows.values()) else _packed(counts),
-        None if single else _packed_totals([each.total for each in found]),
-        None if single else _packed([each.minimum for each in found]),
-        None if single else _packed([each.maximum for each in found]),
-        _packed([each.last for each in found]),
+        None if has_all_slots else of(slots),
+        None if has_all_slots and counts == list(rows.values()) else of(counts),
+        None if single else of_totals([each.total for each in found]),
+        None if single else of([each.minimum for each in found]),
+        None if single else of([each.maximum for each in found]),
+        of([each.last for each in found]),
     )
 
 

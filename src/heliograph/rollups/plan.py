@@ -19,6 +19,9 @@ Span: TypeAlias = tuple[int, int]
 # Buckets that are on average shorter, and do not start at whole minutes, are counted from raw rows:
 # hardly a minute is in one whole.
 SHORTEST = 2 * MINUTE
+# The same of packed rows: while nearly every chunk has an end of a bucket, to count it all from
+# chunks takes less than to count its end besides the minutes' rollups.
+SHORTEST_PACKED = 2 * HOUR
 
 
 class Standing(NamedTuple):
@@ -26,12 +29,14 @@ class Standing(NamedTuple):
 
     `dirty` are spans of whole hours. Before `raw_from`, at a full hour, there are no raw rows any
     more, and rollups hold whatever is dirty. `newest` is the time of the newest measurement.
+    Between the times `packed` most rows are packed.
     """
 
     frontier: int
     dirty: Sequence[Span] = ()
     raw_from: int | None = None
     newest: int | None = None
+    packed: Span | None = None
 
 
 class RollupPlan(NamedTuple):
@@ -63,12 +68,16 @@ def plan(starts: Sequence[int], start: int, end: int, standing: Standing) -> Rol
     raw_from = start if standing.raw_from is None else min(max(standing.raw_from, start), end)
     if start < raw_from:
         _split(made, starts, start, raw_from, whole_minutes=True)
-    short = starts[-1] - starts[0] < SHORTEST * (len(starts) - 1) and any(
-        moment % MINUTE for moment in starts
-    )
-    frontier = raw_from if short else standing.frontier - standing.frontier % MINUTE
+    frontier = standing.frontier - standing.frontier % MINUTE
+    dirty = list(standing.dirty)
+    if any(moment % MINUTE for moment in starts):
+        average = (starts[-1] - starts[0]) // (len(starts) - 1)
+        if average < SHORTEST:
+            frontier = raw_from
+        elif average < SHORTEST_PACKED and standing.packed is not None:
+            dirty.append(standing.packed)
     at = raw_from
-    for span in joined([*standing.dirty, (frontier, max(frontier, end))]):
+    for span in joined([*dirty, (frontier, max(frontier, end))]):
         first, last = min(max(span[0], at), end), min(max(span[1], at), end)
         _split(made, starts, at, first)
         made.raw.append((first, last))

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -27,18 +28,21 @@ from heliograph.rollups.counting import (
     Work,
     assemble,
     count_groups,
-    count_minutes,
+    count_stretch,
     needed,
 )
-from heliograph.rollups.value_chunks import LONGEST, value_chunks
 from heliograph.store import Store
 from heliograph.store.duties import Duty, DutyName
-from heliograph.store.engine import LAG, Engine, RollupChange
+from heliograph.store.engine import LAG, RollupChange
+from heliograph.store.pages import LEAST
+from heliograph.store.stretches import HeadedChunk, Stretch, Stretches
 
 log = structlog.get_logger()
 
 # Raw rows a query: counting them holds the interpreter for a few milliseconds.
 ROWS = 4_000
+# Larger values, in characters, are not read by queries for several spans or sensors.
+LONGEST = 8 << 10
 # Rollups that are found by one query, and stored in one transaction.
 FOUND_AT_ONCE = 500
 STORED_AT_ONCE = 256
@@ -102,7 +106,7 @@ class Rolling:
 
     def __init__(
         self,
-        engine: Engine,
+        store: Store,
         pace: Callable[[], Awaitable[None]],
         texts: NumberTexts | None = None,
     ) -> None:
@@ -110,7 +114,8 @@ class Rolling:
 
         `texts` takes note of numbers that come as texts.
         """
-        self._engine = engine
+        self._engine = store.engine
+        self._chunks = store.chunks
         self._pace = pace
         self._texts = texts
         self._sensors = self._hours = 32
@@ -262,11 +267,17 @@ class Rolling:
 
     async def _count_one(self, work: Work, counted: Counted) -> int:
         read = 0
-        async for rows in value_chunks(self._engine, work.sensor, work.start, work.end, ROWS):
-            if read:
-                await self._pace()
-            await asyncio.to_thread(count_minutes, work.sensor, rows, counted, self._texts)
-            read += len(rows)
+        sensor = work.sensor
+        stretches = Stretches(self._engine, self._chunks, sensor, _needed)
+        async with aclosing(stretches.between((work.start, LEAST), work.end)) as found:
+            async for stretch, opened in found:
+                if read:
+                    await self._pace()
+                count, damaged = await asyncio.to_thread(
+                    count_stretch, sensor, stretch, opened, counted, self._texts
+                )
+                stretches.tell(damaged)
+                read += count
         return read
 
     async def _store(
@@ -383,7 +394,7 @@ class RollupTask:
         self._load = load
         self._texts = texts
         self._found = NumberTexts(texts.is_news)
-        self._rolling = Rolling(store.engine, self._pace, self._found)
+        self._rolling = Rolling(store, self._pace, self._found)
         self._duty = duty or Duty(DutyName.ROLLUPS)
         self._mark = 0
         # Since when it works, and how many rows had come by then.
@@ -391,7 +402,7 @@ class RollupTask:
 
     def forget(self) -> None:
         """Begin anew: the database was put back."""
-        self._rolling = Rolling(self._store.engine, self._pace, self._found)
+        self._rolling = Rolling(self._store, self._pace, self._found)
         self._mark = 0
 
     async def run(self) -> None:
@@ -494,3 +505,8 @@ def _adapted(together: int, rows: int) -> int:
 def _groups(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for at in range(0, len(items), size):
         yield items[at : at + size]
+
+
+def _needed(stretch: Stretch, chunk: HeadedChunk) -> int:
+    # Fingerprints tell which rows come first where there are others among them.
+    return chunk.head.needed() if stretch.is_whole(chunk) else chunk.head.length

@@ -1,12 +1,13 @@
 """Accounts, and the sessions that they log in with."""
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from heliograph.errors import AlreadyExistsError
-from heliograph.model.account import Account, AccountSession
-from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
+from heliograph.model.account import Account, AccountSession, OpenSession
+from heliograph.model.audit import SYSTEM, Actor, ActorKind, AuditAction, AuditedChange
 from heliograph.model.lookalikes import Holders, looks
 from heliograph.model.principal import Role
 from heliograph.store.audit import Changes, enter
@@ -18,7 +19,24 @@ TICKET: Final = "ticket"
 # The most that an account has at a time; the oldest ends for the next one.
 MOST: Final = {SESSION: 100, TICKET: 1_000}
 
+# Sessions of which it is noted in one transaction that they are used.
+TOUCHED_AT_ONCE: Final = 100
+
 _OPENING: Final = {SESSION: AuditAction.USER_LOG_IN, TICKET: AuditAction.USER_MAKE_TICKET}
+
+
+class NewSession(NamedTuple):
+    """What stands for an account from one time to another, in microseconds.
+
+    `address` and `user_agent` tell its user from where it was opened.
+    """
+
+    token_hash: bytes
+    purpose: str
+    created_at: int
+    expires_at: int
+    address: str | None = None
+    user_agent: str | None = None
 
 
 def _account(*columns: Any) -> Account:
@@ -43,18 +61,27 @@ class Accounts(Subject):
         created_at: int,
         is_admin: bool = False,
         may_look_alike: bool = False,
+        is_first: bool = False,
         actor: Actor = SYSTEM,
+        session: NewSession | None = None,
     ) -> Account:
-        """Make an account.
+        """Make an account, and open a `session` of its own by the account itself.
+
+        One that `is_first` is made only while there is no administrator.
 
         Raises:
             AlreadyExistsError: the `username` is taken, or its `look` is: the name is easily
-                confused with another's. That counts for nothing if it `may_look_alike`.
+                confused with another's. That counts for nothing if it `may_look_alike`. Or there
+                is an `administrator`.
         """
         # In a thread: the first time a table is read.
         claimed = sorted(await asyncio.to_thread(looks, username))
 
         async def work(transaction: Transaction) -> Account:
+            if is_first:
+                await transaction.fetch("looks_lock")
+                if (await transaction.fetch("administrator_exists"))[0][0]:
+                    raise AlreadyExistsError("administrator")
             rows = await transaction.fetch(
                 "account_create",
                 identifier=identifier,
@@ -71,7 +98,11 @@ class Accounts(Subject):
             changes: Changes = {"is_admin": {"new": True}} if is_admin else {}
             made = AuditedChange(AuditAction.USER_CREATE, identifier, username, changes=changes)
             await enter(transaction, actor, [made])
-            return _account(*rows[0])
+            account = _account(*rows[0])
+            if session is not None:
+                user = Actor(ActorKind.USER, username, actor.address)
+                await _open(transaction, account, session, user)
+            return account
 
         return await self._engine.change(work)
 
@@ -102,6 +133,10 @@ class Accounts(Subject):
             return holders
 
         return {each.identifier: each for each in accounts}, await asyncio.to_thread(hold)
+
+    async def has_administrator(self) -> bool:
+        """Return whether there is an administrator's account, in use or not."""
+        return bool((await self._engine.fetch("administrator_exists"))[0][0])
 
     async def find(self, identifier: str) -> Account | None:
         """Return the account with this UUID."""
@@ -201,6 +236,8 @@ class Accounts(Subject):
         purpose: str,
         created_at: int,
         expires_at: int,
+        address: str | None = None,
+        user_agent: str | None = None,
         actor: Actor = SYSTEM,
     ) -> bool:
         """Let whoever has the token of this hash be the account until it expires.
@@ -211,30 +248,8 @@ class Accounts(Subject):
             Whether it was done: not if the account's password is another by now, or it is not
             active any more.
         """
-
-        async def work(transaction: Transaction) -> bool:
-            opened = await transaction.fetch(
-                "session_open",
-                token_hash=token_hash,
-                account=account.identifier,
-                password_hash=account.password_hash,
-                purpose=purpose,
-                created_at=created_at,
-                expires_at=expires_at,
-            )
-            if opened:
-                await transaction.fetch(
-                    "sessions_end_oldest",
-                    account=account.identifier,
-                    purpose=purpose,
-                    newest=token_hash,
-                    others=MOST[purpose] - 1,
-                )
-                who = account.identifier, account.username
-                await enter(transaction, actor, [AuditedChange(_OPENING[purpose], *who)])
-            return bool(opened)
-
-        return await self._engine.change(work)
+        opened = NewSession(token_hash, purpose, created_at, expires_at, address, user_agent)
+        return await self._engine.change(lambda change: _open(change, account, opened, actor))
 
     async def find_session(
         self, token_hash: bytes, purpose: str, now: int
@@ -253,6 +268,21 @@ class Accounts(Subject):
             now=now,
         )
         return {bytes(token_hash) for (token_hash,) in rows}
+
+    async def sessions(self, account: str, now: int) -> Sequence[OpenSession]:
+        """Return the sessions that the account is logged in by, the newest first."""
+        return await self._all(
+            OpenSession, "sessions_of_account", account=account, purpose=SESSION, now=now
+        )
+
+    async def touch_sessions(self, used: Mapping[bytes, int]) -> None:
+        """Note when sessions were last used, by the hashes of their tokens; no time moves back."""
+        # In their order, as by everyone who locks several: no deadlocks.
+        rows = sorted(used.items())
+        for at in range(0, len(rows), TOUCHED_AT_ONCE):
+            await self._engine.change(
+                functools.partial(_touch, rows=rows[at : at + TOUCHED_AT_ONCE])
+            )
 
     async def end_session(self, token_hash: bytes, *, actor: Actor = SYSTEM) -> bool:
         """End the session; tell whether there was one."""
@@ -278,6 +308,34 @@ class Accounts(Subject):
         await self._write("sessions_prune", now=now)
 
 
+async def _touch(transaction: Transaction, rows: Sequence[tuple[bytes, int]]) -> None:
+    for token_hash, used_at in rows:
+        await transaction.fetch("session_touch", token_hash=token_hash, used_at=used_at)
+
+
 def _is_storable(text: str) -> bool:
     # No name holds these, and the databases would refuse to look for them.
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+async def _open(
+    transaction: Transaction, account: Account, session: NewSession, actor: Actor
+) -> bool:
+    """Open the session; False: the account is not in use, or its password is another one."""
+    opened = await transaction.fetch(
+        "session_open",
+        **session._asdict(),
+        account=account.identifier,
+        password_hash=account.password_hash,
+    )
+    if opened:
+        await transaction.fetch(
+            "sessions_end_oldest",
+            account=account.identifier,
+            purpose=session.purpose,
+            newest=session.token_hash,
+            others=MOST[session.purpose] - 1,
+        )
+        who = account.identifier, account.username
+        await enter(transaction, actor, [AuditedChange(_OPENING[session.purpose], *who)])
+    return bool(opened)

@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -11,7 +12,7 @@ from heliograph.model.time import SECOND
 from heliograph.store.audit import enter
 from heliograph.store.engine import Row, Subject, Transaction, json_text
 
-# How long a claim holds: no action takes longer, and after a crash others wait so long.
+# How long a claim holds: no action takes longer. That of a server that is gone ends with its lease.
 CLAIM_SECONDS = 60
 # What is not begun now, since another that may end the server is, is looked at again after that.
 SUSPECT_SECONDS = 0.25
@@ -126,11 +127,13 @@ class Actions(Subject):
         *,
         suspects: bool = True,
         settled: Sequence[SettledAction] = (),
+        server: str = "",
     ) -> list[DueAction]:
         """Claim what is due of a type, those first that have waited longest.
 
         One that is suspect is claimed at most, and none unless `suspects`: they wait a little. What
         became of others is noted before: what has ended well is not blamed for what is begun now.
+        `server` is the token of the one that claims; a file has one server, which needs none.
         """
         until = now + CLAIM_SECONDS * SECOND
 
@@ -146,6 +149,7 @@ class Actions(Subject):
                 limit=limit,
                 suspects=suspects,
                 ended=ENDED,
+                **self._of(server),
             )
 
         rows = await self._engine.change(work)
@@ -156,10 +160,22 @@ class Actions(Subject):
         """Note what became of claimed actions."""
         await self._write("actions_settle", rows=json_text(list(settled)))
 
-    async def release(self, now: int, types: Sequence[str]) -> None:
-        """End the claims of a server that is gone: for the only process there is."""
-        until = now + CLAIM_SECONDS * SECOND
-        await self._write("actions_release", now=now, until=until, types=json_text(list(types)))
+    async def take_over(self, now: int, types: Sequence[str], *, begins: bool) -> int:
+        """End the claims of servers that are gone, and return how many they were.
+
+        Gone is whose lease has run out; for a server that begins also whose connection is gone. A
+        file has one server: when it begins all claims are of one that is gone, and later none.
+        """
+        which: dict[str, Any] = {"now": now, "types": json_text(list(types))}
+        if self._engine.name == "sqlite":
+            until = now + CLAIM_SECONDS * SECOND
+            return len(await self._write("actions_release", until=until, **which)) if begins else 0
+        which["begins"] = begins
+        [(are_there,)] = await self._engine.fetch("actions_abandoned", **which)
+        return len(await self._write("actions_take_over", **which)) if are_there else 0
+
+    def _of(self, server: str) -> dict[str, str]:
+        return {"server": server} if self._engine.name == "postgresql" else {}
 
     async def hasten(self, now: int) -> None:
         """Have due now what is due so late that a clock was wrong when it was put off."""

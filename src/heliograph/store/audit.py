@@ -29,7 +29,7 @@ _ENTRY_BYTES = 2_048
 # The members whose values are told, and what the API calls them. What is not here is not told:
 # no key, password or token, and no configuration, which may hold a network's password.
 SHOWN: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
-    Network: {"name": "network_name", "shared_keys": "shared_keys"},
+    Network: {"name": "network_name", "shared_keys": "shared_keys", "packing": "packing"},
     Node: {
         "network_identifier": "network_identifier",
         "serial_number": "serial_number",
@@ -53,14 +53,16 @@ SHOWN: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
         "latitude": "latitude",
         "longitude": "longitude",
         "place": "place",
+        "packing": "packing",
     },
 }
 # The members of which it is told only that they are others now.
 SECRET: Final[Mapping[type[msgspec.Struct], Mapping[str, str]]] = {
     Sensor: {"key_hash": "api_key"},
 }
-# Of something new: the entry itself names its network, and nothing is made inactive or shared.
-OMITTED: Final = ("network_identifier", "is_active", "shared_keys")
+# Of something new: the entry itself names its network, and nothing is made inactive or
+# shared, and what is not to be packed is so by its record.
+OMITTED: Final = ("network_identifier", "is_active", "shared_keys", "packing")
 
 Changes: TypeAlias = dict[str, dict[str, Any]]
 Recorded: TypeAlias = Network | Node | Sensor
@@ -192,9 +194,11 @@ def changed(action: AuditAction, before: Recorded, after: Recorded) -> list[Audi
 
 
 def sensor_change(before: Sensor, after: Sensor) -> list[AuditedChange]:
-    """Return what to enter of a changed sensor; a new key by itself is an action of its own."""
-    only_key = differences(before, after).keys() == {"api_key"}
-    action = AuditAction.SENSOR_CHANGE_KEY if only_key else AuditAction.SENSOR_CHANGE
+    """Return what to enter of a changed sensor; of its key alone it is an action of its own."""
+    action = AuditAction.SENSOR_CHANGE
+    if differences(before, after).keys() == {"api_key"}:
+        is_none = after.key_hash is None
+        action = AuditAction.SENSOR_REVOKE_KEY if is_none else AuditAction.SENSOR_CHANGE_KEY
     return changed(action, before, after)
 
 

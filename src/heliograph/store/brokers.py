@@ -38,6 +38,36 @@ class BrokerAccess(Subject):
             after = rows[-1][0]
 
 
+class BrokerMembers(Subject):
+    """Servers that share a broker's messages, each by a client id. For PostgreSQL.
+
+    `token` is a server's among the instances.
+    """
+
+    async def enter(self, broker: str, client_id: str, token: str) -> None:
+        """Note that a server has this client id from now on, whoever had it."""
+        await self._write("broker_member_enter", broker=broker, client_id=client_id, token=token)
+
+    async def orphaned(self, broker: str) -> list[tuple[str, str]]:
+        """Return client ids, each with its holder's token, whose holder does not live."""
+        rows = await self._engine.fetch("broker_members_orphaned", broker=broker)
+        return [(client_id, holder) for client_id, holder in rows]
+
+    async def take(self, broker: str, client_id: str, holder: str, token: str) -> bool:
+        """Take a client id from its holder; return whether nobody else has."""
+        which = {"broker": broker, "client_id": client_id, "holder": holder}
+        return bool(await self._write("broker_member_take", **which, token=token))
+
+    async def held(self, broker: str, client_id: str, token: str) -> bool:
+        """Return whether a client id is still this server's."""
+        which = {"broker": broker, "client_id": client_id, "token": token}
+        return bool(await self._engine.fetch("broker_member_held", **which))
+
+    async def forget(self, broker: str, client_id: str, token: str) -> None:
+        """Forget a client id, if it is still this server's: its session has ended."""
+        await self._write("broker_member_forget", broker=broker, client_id=client_id, token=token)
+
+
 class BrokerCounts(Subject):
     """What brokers said last, by their addresses."""
 

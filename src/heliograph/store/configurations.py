@@ -23,6 +23,7 @@ from heliograph.store.pages import (
     Page,
     hold_any,
     page_chunks,
+    reserving,
     text_size,
 )
 
@@ -241,7 +242,8 @@ class Configurations(Subject):
             )
 
         page: Page[Revision] = Page()
-        chunks = page_chunks(fetch, revision, lambda row: row[0], limit)
+        reserve = reserving(page, hold)
+        chunks = page_chunks(fetch, revision, lambda row: row[0], limit, reserve=reserve)
         async with aclosing(chunks):
             async for rows in chunks:
                 for row in rows:

@@ -6,7 +6,7 @@ Sveinn Steinarsson: Downsampling Time Series for Visual Representation, 2013.
 from array import array
 from collections.abc import Sequence
 
-# Points that are held, of 24 bytes each. Of a longer series those are dropped that are neither
+# Points that are held, of 32 bytes each. Of a longer series those are dropped that are neither
 # the least nor the greatest among their neighbours: of 5,000 points that are chosen each then
 # comes from at least 26 that are left.
 HELD = 1 << 18
@@ -19,6 +19,7 @@ class Curve:
         self._timestamps = array("q")
         self._fingerprints = array("q")
         self._values = array("d")
+        self._chunks = array("q")
         # Of so many points two are kept.
         self._among = 1
 
@@ -27,8 +28,12 @@ class Curve:
         timestamps: Sequence[int],
         fingerprints: Sequence[int],
         values: Sequence[float | None],
+        chunk: int = 0,
     ) -> None:
-        """Add points that are all later than those before; None is left out."""
+        """Add points that are all later than those before; None is left out.
+
+        Of those in a chunk, which is told by its id, there are the positions for fingerprints.
+        """
         kept = [at for at, value in enumerate(values) if value is not None]
         known = [value for value in values if value is not None]
         if self._among > 1:
@@ -37,6 +42,7 @@ class Curve:
         self._timestamps.extend([timestamps[at] for at in kept])
         self._fingerprints.extend([fingerprints[at] for at in kept])
         self._values.extend(known)
+        self._chunks.extend([chunk] * len(known))
         if len(self._values) > HELD:
             self._thin()
 
@@ -45,14 +51,27 @@ class Curve:
         self._timestamps = array("q", [self._timestamps[at] for at in kept])
         self._fingerprints = array("q", [self._fingerprints[at] for at in kept])
         self._values = array("d", [self._values[at] for at in kept])
+        self._chunks = array("q", [self._chunks[at] for at in kept])
         self._among = max(4, 2 * self._among)
 
-    def pick(self, count: int) -> list[tuple[int, int]]:
-        """Return the keys (timestamp, fingerprint) of so many points, ascending; at least 3."""
+    def __len__(self) -> int:
+        """Return how many points are held."""
+        return len(self._values)
+
+    @property
+    def last(self) -> int:
+        """The time of the last point; there is one."""
+        return self._timestamps[-1]
+
+    def pick(self, count: int) -> list[tuple[int, int, int]]:
+        """Return so many points, ascending; at least 3.
+
+        Each as (timestamp, fingerprint, 0), or (timestamp, position, chunk).
+        """
         chosen: Sequence[int] = range(len(self._values))
         if len(self._values) > count:
             chosen = _largest_triangles(self._timestamps, self._values, count)
-        return [(self._timestamps[at], self._fingerprints[at]) for at in chosen]
+        return [(self._timestamps[at], self._fingerprints[at], self._chunks[at]) for at in chosen]
 
 
 def _largest_triangles(timestamps: Sequence[int], values: Sequence[float], count: int) -> list[int]:

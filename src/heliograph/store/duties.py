@@ -31,6 +31,7 @@ class DutyName(enum.StrEnum):
     CONFIGURATIONS = "configurations"
     ALERTS = "alerts"
     HEARTBEAT = "heartbeat"
+    PACKING = "packing"
 
 
 class Duty:

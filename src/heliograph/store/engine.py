@@ -152,9 +152,10 @@ class Batch:
     attributes: list[AttributeRow] = dataclasses.field(default_factory=list)
     packets: list[PacketRow] = dataclasses.field(default_factory=list)
     # Entered only where the packet, or the row, is stored by this batch; `runs`: as claimed, to be
-    # run by whoever stores them.
+    # run by whoever stores them, the server of this token.
     actions: list[ActionRow] = dataclasses.field(default_factory=list)
     runs: bool = False
+    server: str = ""
     observations: list[ObservationRow] = dataclasses.field(default_factory=list)
 
     def sort(self) -> None:
@@ -285,6 +286,12 @@ class Engine(Protocol):
             Exception: what the work raises; nothing is changed then.
         """
 
+    async def run_alone(self, query: str, **parameters: Any) -> Sequence[Row]:
+        """Run a named query that writes, and is a transaction by itself, beside all others.
+
+        A server that stands still in the middle of it has not begun it, or it is committed.
+        """
+
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction that may write, and holds the writer until the block ends.
 
@@ -318,6 +325,15 @@ class Engine(Protocol):
 
     async def empty_log(self) -> None:
         """Give the room back that the log of writes takes, where it lies beside the database."""
+
+    async def shorten(self) -> bool:
+        """Give the file system a little of what was deleted back; return whether there is more.
+
+        Not what new rows take soon, nor where the database can't: then there is nothing.
+        """
+
+    async def compact(self) -> None:
+        """Write the file anew without the room that nothing takes: for as long as that lasts."""
 
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
         """Return id, sensor and hour of marks up to this id, oldest first.

@@ -11,11 +11,17 @@ _LOCK = 0x6865_6C69_6F67_7261
 
 
 class Living(NamedTuple):
-    """Another server that uses the database."""
+    """A server that uses the database.
+
+    Its `process` is named as `<number>@<host>`, if its connection may be looked at; `since` is when
+    that connection began, in microseconds.
+    """
 
     number: int
     token: str
     mqtt_client_id: str | None
+    process: str | None = None
+    since: int | None = None
 
 
 class Leased(NamedTuple):
@@ -82,10 +88,13 @@ class Instances(Subject):
 
         return await self._engine.change(work)
 
-    async def living(self) -> list[int]:
-        """Return the numbers of the servers that live."""
-        rows = await self._engine.fetch("instances_living", token="")
-        return [number for number, *_ in rows]
+    async def living(self) -> list[Living]:
+        """Return the servers that live."""
+        return [Living(*row) for row in await self._engine.fetch("instances_living", token="")]
+
+    async def standing(self) -> list[Living]:
+        """Return the servers that are there, and have not renewed their leases."""
+        return await self._all(Living, "instances_standing")
 
     async def duties(self) -> list[Held]:
         """Return who has which duty; whoever has it may be gone."""

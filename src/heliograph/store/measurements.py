@@ -2,7 +2,8 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +14,7 @@ from heliograph.long_work import LongWork
 from heliograph.model.attributes import MISSING, WHOLE, keys_of, member_text, value_at
 from heliograph.model.records import Attribute, Measurement
 from heliograph.model.time import now
+from heliograph.store.chunks import Chunks
 from heliograph.store.engine import Engine, Row, json_text
 from heliograph.store.pages import (
     ANY_SIZE,
@@ -40,11 +42,18 @@ LOOKED_THROUGH_BYTES = 64 << 20
 LARGEST_LATEST = 4 << 20
 # Rows fetched at first when an attribute is searched for; nearly always it is in one of them.
 CANDIDATES = 16
+# Of so many sensors at once that many are looked at.
+SENSORS_AT_ONCE = 64
+
+# Which column of a page's rows tells whether there are packed ones too.
+_CHUNK = 5
 
 MAXIMUM_RAW_ROWS = 3_000_000
 # From so many rows on a read is large: it waits for its turn, and those to come are counted, which
 # takes about as long as reading so many.
 LARGE_READ = 40_000
+# To count a chunk takes as long as to count so many rows.
+_ROWS_OF_CHUNK = 40
 # Large reads that run at the same time: others need the connections too.
 LARGE_READS_AT_ONCE = 2
 
@@ -55,16 +64,18 @@ _encode = msgspec.json.Encoder().encode
 _Raw = msgspec.Raw
 
 
-def _measurements(rows: Sequence[Row]) -> list[Measurement]:
+def measurements_of(rows: Sequence[Row]) -> list[Measurement]:
+    """Return the measurements that a page's rows are."""
     return [
         Measurement(row_id, timestamp, fingerprint, receipt, revision, _Raw(value))
-        for row_id, timestamp, fingerprint, receipt, revision, value, _ in rows
+        for row_id, timestamp, fingerprint, receipt, revision, *_, value, _ in rows
     ]
 
 
 def _sizes(rows: Sequence[Row]) -> list[int]:
     return [
-        len(value) if value.isascii() else len(value.encode()) for value in map(itemgetter(5), rows)
+        len(value) if value.isascii() else len(value.encode())
+        for value in map(itemgetter(-2), rows)
     ]
 
 
@@ -109,8 +120,30 @@ class SensorActivity(NamedTuple):
 class Measurements(Pages[Measurement]):
     """What sensors measured."""
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine, "measurements", _measurements, _sizes)
+    def __init__(self, engine: Engine, chunks: Chunks) -> None:
+        super().__init__(engine, "measurements", measurements_of, _sizes)
+        self._chunks = chunks
+
+    async def _fetch(
+        self, sensor: int, forward: bool, bound: int, at: Cursor, limit: int, longest: int
+    ) -> Sequence[Row]:
+        rows = await super()._fetch(sensor, forward, bound, at, limit, longest)
+        if rows and rows[0][_CHUNK] is None:
+            return rows
+
+        async def fetch(at: Cursor, limit: int, longest: int) -> Sequence[Row]:
+            return await self._engine.fetch(
+                "measurements_after_packed" if forward else "measurements_before_packed",
+                sensor=sensor,
+                timestamp=at[0],
+                fingerprint=at[1],
+                limit=limit,
+                longest=longest,
+                **{"until" if forward else "since": bound},
+            )
+
+        # What has become packed since is read anew: rows and chunks are as of one moment.
+        return await self._chunks.merged(fetch, at, bound, limit, longest, forward=forward)
 
     async def history(
         self,
@@ -144,6 +177,7 @@ class Measurements(Pages[Measurement]):
     ) -> list[Measurement]:
         """Return what is taken of those with these keys, oldest first; some may be gone by now."""
         found: list[Measurement] = []
+        seen: set[Cursor] = set()
         work = LongWork()
 
         async def fetch(wanted: Sequence[Cursor], longest: int) -> Sequence[Row]:
@@ -153,11 +187,17 @@ class Measurements(Pages[Measurement]):
             )
 
         async for rows in _in_parts(keys, fetch, row_position):
-            for row in _measurements(rows):
+            for row in measurements_of(rows):
+                seen.add(position(row))
                 kept = select(row)
                 if kept is not None:
                     found.append(kept)
                 await work.pause()
+        missing = set(keys).difference(seen)
+        for row in measurements_of(await self._chunks.at(sensor, missing)) if missing else ():
+            kept = select(row)
+            if kept is not None:
+                found.append(kept)
         return sorted(found, key=position)
 
     async def latest(self, sensor: int) -> list[Attribute]:
@@ -172,17 +212,25 @@ class Measurements(Pages[Measurement]):
 
         A page is `truncated` if further values would be too much.
         """
-        found: dict[int, Page[Attribute]] = {}
+        searches: dict[int, _Search] = {}
+        lacking: dict[int, Cursor] = {}
         async for sensor, names, newest in self._newest_of(sensors):
-            search = _Search(names)
+            searches[sensor] = search = _Search(names)
             search.look(newest)
             if search.missing:
-                await self._look_further(sensor, search, newest)
-            found[sensor] = Page(
+                lacking[sensor] = position(newest)
+        if len(lacking) > 1:
+            await self._look_at_few({sensor: searches[sensor] for sensor in lacking})
+        for sensor, cursor in lacking.items():
+            if searches[sensor].missing:
+                await self._look_further(sensor, searches[sensor], cursor)
+        return {
+            sensor: Page(
                 sorted(search.found, key=lambda attribute: attribute.name),
                 truncated=search.is_full,
             )
-        return found
+            for sensor, search in searches.items()
+        }
 
     async def _newest_of(
         self, sensors: Sequence[int]
@@ -197,11 +245,33 @@ class Measurements(Pages[Measurement]):
 
         async for rows in _in_parts(sensors, fetch, lambda row: row[0]):
             for sensor, names, *row in rows:
-                yield sensor, _decode(names) if names else [], _measurements([row])[0]
+                yield sensor, _decode(names) if names else [], measurements_of([row])[0]
 
-    async def _look_further(self, sensor: int, search: "_Search", newest: Measurement) -> None:
-        """Search for what the newest row lacks."""
-        cursor = position(newest)
+    async def _look_at_few(self, searches: "dict[int, _Search]") -> None:
+        """Search a few of each sensor's newest rows, of many sensors at once."""
+        work = LongWork()
+        sensors = list(searches)
+        for at in range(0, len(sensors), SENSORS_AT_ONCE):
+            part = sensors[at : at + SENSORS_AT_ONCE]
+            longest = longest_of(len(part) * CANDIDATES, CHUNK_SIZE)
+            rows = await self._engine.fetch(
+                "measurements_newest_few",
+                sensors=json_text(part),
+                now=now(),
+                count=CANDIDATES,
+                longest=longest,
+            )
+            # What is too large to be read here ends the search: older rows come after it.
+            ended: set[int] = set()
+            for sensor, *row in rows:
+                if row[-1] > longest:
+                    ended.add(sensor)
+                elif sensor not in ended and searches[sensor].missing:
+                    searches[sensor].look_closer(measurements_of([row])[0])
+                    await work.pause()
+
+    async def _look_further(self, sensor: int, search: "_Search", cursor: Cursor) -> None:
+        """Search for what is missing in the rows before the cursor."""
         looked_at = size = 0
         work = LongWork()
         # Most often a device sends one part of its attributes and then the other.
@@ -241,7 +311,8 @@ class Measurements(Pages[Measurement]):
                 limit=1,
                 longest=ANY_SIZE,
             )
-            candidates += _measurements(rows)
+            candidates += measurements_of(rows)
+        candidates += measurements_of(await self._chunks.newest_with(sensor, keys, cursor))
         return max((row for row in candidates if row), key=position, default=None)
 
     async def _newest_containing(
@@ -264,7 +335,7 @@ class Measurements(Pages[Measurement]):
         )
         async with aclosing(chunks):
             async for rows in chunks:
-                for row in _measurements(rows):
+                for row in measurements_of(rows):
                     if value_at(_decode(row.value), keys) is not MISSING:
                         return row
                     await work.pause()
@@ -292,12 +363,33 @@ class Measurements(Pages[Measurement]):
             until=until,
             width=width,
         )
-        for sensor, bucket, count in rows:
+        counts: Counter[tuple[int, int]] = Counter()
+        for sensor, begins, ends, count in rows:
+            if ends is None:
+                counts[sensor, begins] += count
+                continue
+            buckets = range(max(begins, since) // width, min(ends, until - 1) // width + 1)
+            for bucket, spread in _spread(begins, ends, count, width, buckets):
+                counts[sensor, bucket] += spread
+        for (sensor, bucket), count in sorted(counts.items()):
             activity = found.get(sensor)
-            if activity is not None:
+            if activity is not None and count:
                 activity.buckets.append(bucket * width)
                 activity.counts.append(count)
         return list(found.values())
+
+
+def _spread(
+    first: int, last: int, rows: int, width: int, buckets: range
+) -> Iterator[tuple[int, int]]:
+    """Yield about how many of a chunk's rows each of the buckets has: as if they were even."""
+    span = max(last - first, 1)
+
+    def before(moment: int) -> int:
+        return min(max(moment - first, 0), span) * rows // span
+
+    for bucket in buckets:
+        yield bucket, before((bucket + 1) * width) - before(bucket * width)
 
 
 async def _in_parts(
@@ -386,20 +478,24 @@ class RawRead:
     turns: asyncio.Semaphore
     turn: AsyncExitStack
     rows: int = 0
+    chunks: int = 0
     is_large: bool = False
     # The end of the span whose rest was counted.
     counted: int | None = None
 
-    async def note(self, rows: int) -> None:
+    async def note(self, rows: int, chunks: int = 0) -> None:
         """Note that so many more were read; return when it is this read's turn to go on.
+
+        Chunks take turns as rows do, but however many they are it is not too much.
 
         Raises:
             RangeTooLargeError: more than `MAXIMUM_RAW_ROWS`.
         """
         self.rows += rows
+        self.chunks += chunks
         if self.rows > MAXIMUM_RAW_ROWS:
             raise _too_many()
-        if self.rows >= LARGE_READ and not self.is_large:
+        if self.rows + self.chunks * _ROWS_OF_CHUNK >= LARGE_READ and not self.is_large:
             await self.turn.enter_async_context(self.turns)
             self.is_large = True
 

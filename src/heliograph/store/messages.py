@@ -6,10 +6,14 @@ there are as many rows in it as are wanted, and so narrow that all of them can b
 
 What has to be looked for is looked for in one stretch after the other, each as long as is looked
 through in some milliseconds. A search ends after so many rows or so much time, whatever there is.
+
+Packed measurements are looked for after the rows of a stretch: what is packed in between is found
+among both, and taken once. Nothing packed becomes a row again.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,11 +21,21 @@ import msgspec
 from heliograph.model.attributes import MISSING, WHOLE, keys_of, member_text
 from heliograph.model.audit import Actor, AuditAction, AuditedChange
 from heliograph.model.identifiers import first_ingest_id
-from heliograph.model.records import Kind, RejectedMessage
+from heliograph.model.records import ID, Kind, MeasurementRow, RejectedMessage
 from heliograph.model.time import SECOND, now
 from heliograph.store.audit import enter
+from heliograph.store.chunks import Chunks
 from heliograph.store.engine import Engine, Row, Subject, Transaction, json_text, narrowed
-from heliograph.store.pages import ANY_SIZE, ENTRY_BYTES, FEW, LARGEST_PAGE, Hold, hold_any
+from heliograph.store.packed_messages import MOST_OPENED, PackedMessages
+from heliograph.store.pages import (
+    ANY_SIZE,
+    CHUNK_SIZE,
+    ENTRY_BYTES,
+    LARGEST_PAGE,
+    Hold,
+    hold_any,
+    longest_of,
+)
 
 KINDS: Final = (Kind.MEASUREMENT, Kind.LOG, Kind.HEARTBEAT, Kind.PACKET, Kind.REJECTED)
 # Up to here the number of messages is exact.
@@ -39,7 +53,9 @@ FEW_OF_SENSOR = 20_000
 _AHEAD = 2 * SECOND
 # By how much a stretch with too few rows becomes longer, and the next one at most.
 _GROWTH = 8
-_CONTENTS_AT_ONCE = 500
+_CONTENTS_AT_ONCE = 256
+# Of the chunks around one id, one of which may have it.
+_ALL: Final = 1 << 20
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -96,10 +112,13 @@ class MessagePage(NamedTuple):
 
 
 class _Name(NamedTuple):
+    """Which message it is; of a packed one the message itself."""
+
     kind: str
     id: int
     sensor: int | None
     timestamp: int
+    packed: ReceivedMessage | None = None
 
 
 class _Stretch(NamedTuple):
@@ -113,6 +132,10 @@ class _Stretch(NamedTuple):
 
 class Messages(Subject):
     """Reads messages of all kinds, and settles what becomes of rejected ones."""
+
+    def __init__(self, engine: Engine, chunks: Chunks) -> None:
+        super().__init__(engine)
+        self._chunks = chunks
 
     async def page(self, wanted: WantedMessages, *, hold: Hold = hold_any) -> MessagePage:
         """Return the newest messages that are wanted."""
@@ -128,7 +151,7 @@ class Messages(Subject):
             if first is None:
                 return MessagePage([], 0, False, None)
             since, before = max(since, first), min(before, last + 1)
-        search = _Search(self._engine, wanted, hold)
+        search = _Search(self._engine, self._chunks, wanted, hold)
         await search.run(since, before)
         await self._mark_unprocessed(search.found)
         return MessagePage(search.found, search.total, search.is_lower_bound, search.cursor)
@@ -138,8 +161,8 @@ class Messages(Subject):
     ) -> ReceivedMessage | None:
         """Return the message with this id, if it is of a sensor in the networks, or of this one."""
         wanted = WantedMessages(0, networks=networks, sensor=sensor, limit=1)
-        search = _Search(self._engine, wanted, hold_any)
-        names = await search.names(identifier, identifier + 1, 1)
+        search = _Search(self._engine, self._chunks, wanted, hold_any, most_opened=_ALL)
+        names, _ = await search.newest(identifier, identifier + 1, 1)
         found = [message async for message in search.contents(names)]
         await self._mark_unprocessed(found)
         return found[0] if found else None
@@ -220,12 +243,20 @@ class Messages(Subject):
 class _Search:
     """Finds a page of messages, and counts those that are like them."""
 
-    def __init__(self, engine: Engine, wanted: WantedMessages, hold: Hold) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        chunks: Chunks,
+        wanted: WantedMessages,
+        hold: Hold,
+        most_opened: int | None = None,
+    ) -> None:
         self.found: list[ReceivedMessage] = []
         self.total = 0
         self.is_lower_bound = False
         self.cursor: int | None = None
         self._engine = engine
+        self._chunks = chunks
         self._wanted = wanted
         self._hold = hold
         self._size = 0
@@ -234,6 +265,14 @@ class _Search:
         self._is_full = False
         kinds = wanted.kinds if wanted.reason is None else {*wanted.kinds} & {Kind.REJECTED}
         self._kinds = " ".join(kinds)
+        # One to be read and one to be counted, at the same time.
+        self._packed: list[PackedMessages] = []
+        if Kind.MEASUREMENT in kinds:
+            unwanted = None if wanted.processed is None else self._processed_otherwise
+            of = wanted.sensor, wanted.networks, unwanted, most_opened or MOST_OPENED
+            self._packed = [PackedMessages(engine, chunks, *of) for _ in range(2)]
+        # The rows of a sensor that has few, newest first.
+        self._few: list[_Name] | None = None
         self._condition = None if wanted.key is None else _Condition(wanted.key, wanted.value)
         # Where the networks are all that there are, only what is of no sensor is left out.
         self._is_of_all = False
@@ -242,21 +281,29 @@ class _Search:
 
     async def run(self, since: int, before: int) -> None:
         """Search from one id down to another."""
-        wanted = self._wanted
+        wanted, reached = self._wanted, since
         if wanted.networks is not None:
             others = await self._engine.fetch(
                 "messages_other_network", networks=narrowed(wanted.networks)
             )
             self._is_of_all = not others
+        first = since
         if wanted.sensor is not None and await self._has_few(wanted.sensor):
-            names = await self._names_of_sensor(since, before)
-            reached = await self._take(names)
-            if reached is None and len(names) > MOST_COUNTED:
-                reached = names[-1].id
-            self.is_lower_bound = reached is not None
-            reached = since if reached is None else reached
+            self._few = await self._names_of_sensor(since, before)
+            if len(self._few) > MOST_COUNTED:
+                self.is_lower_bound, first = True, self._few[-1].id
+        if self._finds_at_once:
+            # All are counted while the newest are looked for.
+            total, reached = await asyncio.gather(
+                self._count(first, before), self._scan(first, before)
+            )
+            if self._is_full and total <= len(self.found):
+                total = await self._count(first, before)  # some have come meanwhile
+            self.total = max(total, len(self.found))
         else:
-            reached = await self._scan(since, before)
+            reached = await self._scan(first, before)
+        if any(packed.has_left_out for packed in self._packed):
+            self.is_lower_bound = True
         if self.total > MOST_COUNTED:
             self.total, self.is_lower_bound = MOST_COUNTED, True
         if self._is_full:
@@ -273,6 +320,8 @@ class _Search:
     def _finds_at_once(self) -> bool:
         """Whether all that is in a stretch is wanted, but for a few."""
         wanted = self._wanted
+        if self._few is not None:
+            return wanted.key is None
         narrows = (wanted.key, wanted.processed, wanted.sensor, wanted.reason)
         return narrows == (None,) * 4 and (wanted.networks is None or self._is_of_all)
 
@@ -283,9 +332,9 @@ class _Search:
         most = first = min(FEWEST_SCANNED, MOST_OF_STRETCH)
         while before > since and self.total <= MOST_COUNTED:
             if self._is_full and self._finds_at_once:
-                self.total += await self._count(since, before)
                 return since
-            if self._scanned >= MOST_SCANNED or self._has_to_end(0):
+            is_spent = any(packed.is_spent for packed in self._packed[:1])
+            if self._scanned >= MOST_SCANNED or is_spent or self._has_to_end(0):
                 self.is_lower_bound = True
                 return before
             began = self._clock()
@@ -293,16 +342,15 @@ class _Search:
             before = stretch.since
             if self._is_full and self._condition is None:
                 self.total += await self._count(stretch.since, stretch.before)
-            elif stretch.rows:
+            else:
                 room = self._wanted.limit - len(self.found)
-                limit = stretch.rows if self._condition else min(room, stretch.rows)
-                names = await self.names(stretch.since, stretch.before, limit)
+                limit = max(stretch.rows, most) if self._condition else room
+                names, before = await self.newest(stretch.since, stretch.before, limit)
                 reached = await self._take(names)
                 if reached is not None:
                     self.is_lower_bound = True
                     return reached
-                if len(names) == room < stretch.rows and self._condition is None:
-                    before = names[-1].id
+                self._scanned += sum(name.packed is not None for name in names)
             self._scanned += stretch.rows
             if stretch.rows:
                 is_quick = self._clock() - began < STRETCH_SECONDS
@@ -316,6 +364,9 @@ class _Search:
 
         It has none if there are none from `since` on. `length` is what is tried first.
         """
+        if self._few is not None:
+            rows = len(self._few_between(since, before))
+            return _Stretch(since, before, rows, before - 1)
         empty, crowded = 0, None
         while True:
             begin = max(before - length, since)
@@ -388,8 +439,28 @@ class _Search:
         )
         return [_Name(*row) for row in rows]
 
-    async def names(self, since: int, before: int, limit: int) -> list[_Name]:
-        """Return the newest with ids from `since` on and before `before`."""
+    def _few_between(self, since: int, before: int) -> list[_Name]:
+        return [name for name in self._few or () if since <= name.id < before]
+
+    async def newest(self, since: int, before: int, limit: int) -> tuple[list[_Name], int]:
+        """Return the newest with ids from `since` on and before `before`; and down to which id."""
+        if self._few is not None:
+            names = self._few_between(since, before)[:limit]
+        else:
+            names = await self._names(since, before, limit)
+        if len(names) == limit:
+            since = names[-1].id
+        if not self._packed or (names and names[0].id == since == before - 1):
+            return names, since
+        rows, since = await self._packed[0].newest(since, before, limit)
+        # What was a row when these were found and has been packed since is among both.
+        known = {name.id: name for name in names if name.id >= since}
+        known |= {row[ID]: _packed_name(row) for row in rows}
+        names = sorted(known.values(), key=attrgetter("id"), reverse=True)[:limit]
+        return names, names[-1].id if len(names) == limit else since
+
+    async def _names(self, since: int, before: int, limit: int) -> list[_Name]:
+        """Return the same of what is not packed."""
         condition = self._condition
         rows = await self._engine.fetch(
             "messages_names",
@@ -404,10 +475,19 @@ class _Search:
         return [_Name(*row) for row in rows]
 
     async def _count(self, since: int, before: int) -> int:
-        limit = MOST_COUNTED + 1
-        [(count,)] = await self._engine.fetch(
-            "messages_count", since=since, before=before, **self._which(), limit=limit
-        )
+        if self._few is not None:
+            count = len(self._few_between(since, before))
+        else:
+            limit = MOST_COUNTED + 1
+            [(count,)] = await self._engine.fetch(
+                "messages_count", since=since, before=before, **self._which(), limit=limit
+            )
+        if self._packed and count <= MOST_COUNTED:
+            packed, is_lower_bound = await self._packed[1].count(
+                since, before, MOST_COUNTED - count
+            )
+            count += packed
+            self.is_lower_bound |= is_lower_bound
         return int(count)
 
     def _which(self) -> dict[str, Any]:
@@ -420,6 +500,11 @@ class _Search:
             "processed": self._processed,
         }
 
+    async def _processed_otherwise(self, ids: Sequence[int]) -> set[int]:
+        """Return which of these are processed, or are not: those that are not wanted."""
+        pending = await _unprocessed(self._engine, ids)
+        return pending if self._wanted.processed else set(ids) - pending
+
     @property
     def _processed(self) -> int | None:
         return None if self._wanted.processed is None else int(self._wanted.processed)
@@ -428,15 +513,25 @@ class _Search:
         """Yield the messages of these names, in their order; what is gone meanwhile is left out."""
         for at in range(0, len(names), _CONTENTS_AT_ONCE):
             piece = names[at : at + _CONTENTS_AT_ONCE]
-            longest = LARGEST_PAGE // max(len(piece), FEW)
-            found = await self._read(piece, longest)
+            longest = longest_of(len(piece), CHUNK_SIZE)
+            found = await self._read([name for name in piece if name.packed is None], longest)
             for name in piece:
                 row = found.get(name.id)
                 if row is not None and row[3] > longest:
                     # Large ones come one by one.
                     row = (await self._read([name], ANY_SIZE)).get(name.id)
-                if row is not None:
-                    yield _MESSAGES[Kind(name.kind)](name, row)
+                message = name.packed if row is None else _MESSAGES[Kind(name.kind)](name, row)
+                if message is None and name.kind == Kind.MEASUREMENT:
+                    message = await self._packed_since(name)
+                if message is not None:
+                    yield message
+
+    async def _packed_since(self, name: _Name) -> ReceivedMessage | None:
+        """Return a message that was a row when its name was found."""
+        if name.sensor is None:
+            return None
+        rows = await self._chunks.named({(name.id, name.sensor, name.timestamp)})
+        return _packed_name(rows[0]).packed if rows else None
 
     async def _read(self, names: Sequence[_Name], longest: int) -> dict[int, Row]:
         found: dict[int, Row] = {}
@@ -519,6 +614,13 @@ async def _unprocessed(engine: Engine, ids: Sequence[int]) -> set[int]:
         return set()
     text = json_text([(each,) for each in ids])
     return {row_id for (row_id,) in await engine.fetch("messages_unprocessed", names=text)}
+
+
+def _packed_name(row: MeasurementRow) -> _Name:
+    row_id, sensor, timestamp, _, receipt, _, _, value, *_ = row
+    name = row_id, Kind.MEASUREMENT, sensor, timestamp
+    message = ReceivedMessage(*name, receipt, value.encode())
+    return _Name(Kind.MEASUREMENT, row_id, sensor, timestamp, message)
 
 
 def _measurement(name: _Name, row: Row) -> ReceivedMessage:

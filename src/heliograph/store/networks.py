@@ -90,6 +90,7 @@ class Networks(Subject):
         *,
         name: str | None = None,
         shared_keys: bool | None = None,
+        packing: bool | None = None,
         actor: Actor = SYSTEM,
     ) -> Network | None:
         """Change what is given; None: there is no such network.
@@ -108,6 +109,7 @@ class Networks(Subject):
                 identifier=identifier,
                 name=before.name if name is None else name,
                 shared_keys=before.shared_keys if shared_keys is None else shared_keys,
+                packing=before.packing if packing is None else packing,
             )
             after = _network(*rows[0])
             await enter(transaction, actor, changed(AuditAction.NETWORK_CHANGE, before, after))
@@ -200,8 +202,11 @@ class Networks(Subject):
         return await self._page(_network, "networks", which, offset=offset, limit=limit)
 
 
-def _network(identifier: str, name: str, created_at: int, shared_keys: object) -> Network:
-    return Network(identifier, name, created_at, bool(shared_keys))  # SQLite knows none
+def _network(
+    identifier: str, name: str, created_at: int, shared_keys: object, packing: object
+) -> Network:
+    # SQLite knows no booleans.
+    return Network(identifier, name, created_at, bool(shared_keys), bool(packing))
 
 
 def _member(username: str, account: str, role: int, created_at: int) -> Member:

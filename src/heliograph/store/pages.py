@@ -5,7 +5,7 @@ timestamp of which it has all rows; only where one timestamp alone is too large,
 
 A row may be a thousand times as large as most are. So rows are read a bounded number of bytes at a
 time: the database leaves out the texts of what would be too much with all others of its chunk, and
-reading goes on from there with fewer.
+reading goes on from there with fewer. Those few are reserved before they are read.
 """
 
 import functools
@@ -25,6 +25,13 @@ Fetch: TypeAlias = Callable[[P, int, int], Awaitable[Sequence[Row]]]
 # So many rows are read whatever their size, which is 1 MiB at most.
 FEW = 8
 ANY_SIZE = (1 << 31) - 1
+# Is told how many bytes what has been read of a page comes to, together with what is to be read
+# next where that is large; what it raises ends the reading.
+Hold: TypeAlias = Callable[[int], None]
+
+
+def hold_any(_size: int) -> None:
+    """Let anything be read."""
 
 
 async def row_chunks(
@@ -36,27 +43,35 @@ async def row_chunks(
     most: int,
     first: int | None = None,
     total: int | None = None,
+    reserve: Hold = hold_any,
 ) -> AsyncGenerator[Sequence[Row], None]:
     """Yield the rows beyond a position, up to `total`; `position` tells each row's own.
 
     Up to `most` at a time (`first` at first) and never none, whose texts have up to `size`
-    characters together, or `FEW`.
+    characters together, or `FEW`. `reserve` is told before large ones are read how many
+    characters they have.
     """
     left, limit, growth = total, first or most, most
+    expected = 0
     while left is None or left > 0:
         if left is not None:
             limit = min(limit, left)
+        if expected:
+            reserve(expected)
         longest = longest_of(limit, size)
         rows = await fetch(at, limit, longest)
         ends = len(rows) < limit
         lengths = [row[-1] for row in rows]
         if max(lengths, default=0) > longest:
-            rows = rows[: next(place for place, each in enumerate(lengths) if each > longest)]
+            place = next(place for place, each in enumerate(lengths) if each > longest)
+            rows = rows[:place]
             ends, limit, growth = False, FEW, 4
+            expected = sum(lengths[place : place + FEW])
         elif limit < most and rows:
             # As large ones are to take a part of it only: the next may be larger.
             average = sum(lengths) // len(rows) + 1
             limit = min(most, growth * limit, max(FEW, size // 8 // average))
+            expected = average * FEW if limit == FEW else 0
         if rows:
             at = position(rows[-1])
             if left is not None:
@@ -106,13 +121,6 @@ R = TypeVar("R")
 T = TypeVar("T", bound=Keyed)
 # What a row becomes on a page; None: it is left out.
 Selection: TypeAlias = Callable[[T], T | None]
-# Is told how many bytes what has been read of a page comes to, each time that it is more; what it
-# raises ends the reading.
-Hold: TypeAlias = Callable[[int], None]
-
-
-def hold_any(_size: int) -> None:
-    """Let anything be read."""
 
 
 class Page(list[R]):
@@ -225,16 +233,17 @@ class Pages(Subject, Generic[T]):
         limit: int,
         bound: int | None = None,
         first: int | None = None,
+        reserve: Hold = hold_any,
     ) -> AsyncGenerator[tuple[list[T], list[int]], None]:
         """Yield up to `limit` rows beyond the cursor, and what their texts come to, in chunks.
 
         In the order of reading, as far as the timestamp `bound`. The `first` chunk has up to so
-        many rows, by default as many as a small page.
+        many rows, by default as many as a small page. `reserve` as in `row_chunks`.
         """
         if bound is None:
             bound = GREATEST if forward else LEAST
         fetch = functools.partial(self._fetch, sensor, forward, bound)
-        chunks = page_chunks(fetch, cursor, row_position, limit, first)
+        chunks = page_chunks(fetch, cursor, row_position, limit, first, reserve=reserve)
         async with aclosing(chunks):
             async for rows in chunks:
                 yield self._records(rows), self._sizes(rows)
@@ -267,15 +276,20 @@ class Pages(Subject, Generic[T]):
         """Return rows in the order of reading: `limit`, and up to `most` to end its last time."""
         read = functools.partial(self.rows, sensor, forward=forward)
         if select is not None:
-            chunks = read(cursor, limit=MAXIMUM_ROWS + 1, bound=bound)
-            return await _look_through(chunks, cursor, limit, most, select, hold)
+            page: Page[T] = Page(more=True)
+            chunks = read(
+                cursor, limit=MAXIMUM_ROWS + 1, bound=bound, reserve=reserving(page, hold)
+            )
+            await _look_through(page, chunks, cursor, limit, most, select, hold)
+            return page
         if limit < ROWS_AT_FIRST:
             bound = (GREATEST if forward else LEAST) if bound is None else bound
-            page = await self._small(sensor, cursor, limit, forward, most, bound)
-            if page is not None:
-                hold(page.size)
-                return page
+            small = await self._small(sensor, cursor, limit, forward, most, bound)
+            if small is not None:
+                hold(small.size)
+                return small
         filling = _Filling[T](hold)
+        read = functools.partial(read, reserve=reserving(filling, hold))
         # One row more than wanted tells whether the page's end divides a timestamp.
         await filling.fill(read(cursor, limit=limit + 1, bound=bound), limit)
         more, truncated = filling.following is not None, False
@@ -318,6 +332,17 @@ class Pages(Subject, Generic[T]):
                 return None
         size = length + len(found) * ENTRY_BYTES
         return Page(found, more=more, reached=position(found[-1]) if found else None, size=size)
+
+
+class Sized(Protocol):
+    """What is as large as it says, in bytes."""
+
+    size: int
+
+
+def reserving(page: Sized, hold: Hold) -> Hold:
+    """Return what reserves for a page what is read next; more than the largest it won't keep."""
+    return lambda more: hold(min(page.size + more, LARGEST_PAGE))
 
 
 class _Filling(Generic[T]):
@@ -379,15 +404,15 @@ class _Filling(Generic[T]):
 
 
 async def _look_through(
+    page: Page[T],
     chunks: AsyncGenerator[tuple[list[T], list[int]], None],
     start: Cursor,
     limit: int,
     most: int,
     select: Selection[T],
     hold: Hold,
-) -> Page[T]:
-    """Return the page of what is taken of the rows, in their order."""
-    page: Page[T] = Page(more=True)
+) -> None:
+    """Put on the page what is taken of the rows, in their order."""
     # The last position looked at; where its timestamp begins, and how many rows are before.
     at = whole_at = start
     whole = looked_at = size = 0
@@ -401,7 +426,8 @@ async def _look_through(
                 if len(page) >= max(limit, most if divided else 0):
                     page.reached = at
                     page.truncated = divided and most > 0
-                    return page
+                    hold(page.size)
+                    return
                 size += more + ENTRY_BYTES
                 if looked_at >= MAXIMUM_ROWS or (looked_at and size > LARGEST_PAGE):
                     page.truncated = divided
@@ -409,17 +435,17 @@ async def _look_through(
                         del page[whole:]
                         at, page.truncated = whole_at, False
                     page.reached = at
-                    return page
+                    hold(page.size)
+                    return
                 kept = select(row)
                 if kept is not None:
                     page.append(kept)
                     page.size += more + ENTRY_BYTES
-                    hold(page.size)
                 looked_at += 1
                 at = position(row)
                 await work.pause()
+            hold(page.size)
     page.more, page.reached = False, at
-    return page
 
 
 def position(row: Keyed) -> Cursor:
@@ -442,6 +468,8 @@ def page_chunks(
     position: Callable[[Row], P],
     total: int,
     first: int | None = None,
+    *,
+    reserve: Hold,
 ) -> AsyncGenerator[Sequence[Row], None]:
     """Yield up to so many rows beyond a position as a page takes them, in chunks."""
     return row_chunks(
@@ -452,6 +480,7 @@ def page_chunks(
         most=ROWS_AT_ONCE,
         first=first or ROWS_AT_FIRST,
         total=total,
+        reserve=reserve,
     )
 
 

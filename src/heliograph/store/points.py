@@ -7,6 +7,7 @@ half the time, and the interpreter is free meanwhile.
 import asyncio
 import functools
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -14,10 +15,20 @@ import msgspec
 from heliograph.model.aggregation import NUMERIC
 from heliograph.model.attributes import WHOLE, keys_of, value_at
 from heliograph.model.records import Measurement
+from heliograph.store.chunks import ChangedMeanwhileError, Chunks
 from heliograph.store.downsampling import Curve
 from heliograph.store.engine import Engine, Row
-from heliograph.store.measurements import Measurements, RawRead, RawReads, having
-from heliograph.store.pages import FEW, LEAST, Cursor, longest_of
+from heliograph.store.measurements import (
+    Measurements,
+    RawRead,
+    RawReads,
+    having,
+    measurements_of,
+)
+from heliograph.store.packed_points import PackedPoints
+from heliograph.store.pages import FEW, GREATEST, LEAST, Cursor, longest_of
+from heliograph.store.pages import position as key_of
+from heliograph.store.stretches import Stretches
 
 MOST_POINTS = 5_000
 FEWEST_POINTS = 3
@@ -37,8 +48,11 @@ _integers = msgspec.json.Decoder(list[int]).decode
 class Points:
     """What sensors measured, in as many points as a chart shows."""
 
-    def __init__(self, engine: Engine, raw_reads: RawReads, measurements: Measurements) -> None:
+    def __init__(
+        self, engine: Engine, raw_reads: RawReads, measurements: Measurements, chunks: Chunks
+    ) -> None:
         self._engine = engine
+        self._chunks = chunks
         self._raw_reads = raw_reads
         self._measurements = measurements
 
@@ -57,24 +71,57 @@ class Points:
         """
         if end <= start:
             return []
-        curve = Curve()
+        while True:
+            try:
+                points = await self._picked(sensor, name, start, end, count)
+                keys = [(time, fingerprint) for time, fingerprint, chunk in points if not chunk]
+                select = having([name])
+                found = await self._measurements.named(sensor, keys, select)
+                if len(keys) == len(points):
+                    return found
+                positions: dict[int, list[int]] = {}
+                for _, position, chunk in points:
+                    if chunk:
+                        positions.setdefault(chunk, []).append(position)
+                rows = measurements_of(await self._chunks.chosen(positions))
+            except ChangedMeanwhileError:
+                # They have been packed anew since: elsewhere by now.
+                continue
+            found += [kept for row in rows if (kept := select(row)) is not None]
+            return sorted(found, key=key_of)
+
+    async def _picked(
+        self, sensor: int, name: str, start: int, end: int, count: int
+    ) -> list[tuple[int, int, int]]:
+        """Return the points that show the shape best, as `Curve.pick` does."""
+        curve, attribute = Curve(), _Attribute(name)
+        at: Cursor = start, LEAST
         async with self._raw_reads.begin(sensor) as read:
-            await self._read_into(curve, _Attribute(name), read, (start, LEAST), end)
-        keys = await asyncio.to_thread(curve.pick, count)
-        return await self._measurements.named(sensor, keys, having([name]))
+            while at[0] < end - 1 or at[1] < GREATEST:
+                behind = await self._read_into(curve, attribute, read, at, end)
+                if behind is None:
+                    break
+                packed = PackedPoints(curve, name, attribute.add_rows)
+                at = await self._read_packed_into(packed, read, behind, end, count)
+        return await asyncio.to_thread(curve.pick, count)
 
     async def _read_into(
         self, curve: Curve, attribute: "_Attribute", read: RawRead, at: Cursor, end: int
-    ) -> None:
-        """Read everything into the curve: a chunk is found while the one before is decoded."""
+    ) -> Cursor | None:
+        """Read rows into the curve: a chunk is found while the one before is decoded.
+
+        Return the position behind which rows are packed; None: there are none.
+        """
         loop = asyncio.get_running_loop()
         limit = _FIRST_CHUNK
         limit, chunk = await self._chunk(read.sensor, at, end, limit)
-        while chunk[0]:
+        while chunk[0] or chunk[5]:
+            if chunk[5]:
+                return at
             decoding = loop.run_in_executor(None, attribute.add, curve, chunk)
             try:
                 if chunk[0] < limit:
-                    return
+                    return None
                 at = _last(chunk[1]), _last(chunk[2])
                 await read.note(chunk[0])
                 await read.check(at[0], end)
@@ -82,6 +129,34 @@ class Points:
                 limit, chunk = await self._chunk(read.sensor, at, end, limit)
             finally:
                 await decoding
+        return None
+
+    async def _read_packed_into(
+        self, points: PackedPoints, read: RawRead, at: Cursor, end: int, count: int
+    ) -> Cursor:
+        """Read chunks, and rows among them, into the curve; return the position behind them."""
+        [(chunks, rows, last)] = await self._engine.fetch(
+            "chunk_totals",
+            sensor=read.sensor,
+            timestamp=at[0],
+            fingerprint=at[1],
+            until=end - 1,
+        )
+        if not chunks:
+            return at
+        points.thin(chunks, rows, count)
+        stretches = Stretches(self._engine, self._chunks, read.sensor, points.needed)
+        between = stretches.between(at, min(last + 1, end))
+        async with aclosing(between):
+            async for stretch, opened in between:
+                await read.note(len(stretch.rows), len(opened))
+                stretches.tell(await asyncio.to_thread(points.add, stretch, opened))
+                at = stretch.through
+        if points.unread is not None:
+            whole = await self._chunks.opened(points.unread)
+            if whole is not None:
+                await asyncio.to_thread(points.add_last, points.unread, whole)
+        return at
 
     async def _chunk(self, sensor: int, at: Cursor, end: int, limit: int) -> tuple[int, Row]:
         """Return how many rows follow of how many, their timestamps, fingerprints and values.
@@ -113,12 +188,17 @@ class _Attribute:
 
     def add(self, curve: Curve, chunk: Row) -> None:
         """Add the numbers of a chunk to the curve."""
-        _, timestamps, fingerprints, values, _ = chunk
+        _, timestamps, fingerprints, values, *_ = chunk
         curve.add(
             _integers(f"[{timestamps}]"),
             _integers(f"[{fingerprints}]"),
             self._numbers(f"[{values}]"),
         )
+
+    def add_rows(self, curve: Curve, rows: Sequence[Row]) -> None:
+        """Add the numbers of rows of (timestamp, fingerprint, value, …)."""
+        timestamps, fingerprints, values = zip(*[row[:3] for row in rows], strict=True)
+        curve.add(timestamps, fingerprints, self._numbers(f"[{','.join(values)}]"))
 
     def _numbers(self, text: str) -> Sequence[float | None]:
         if self._decoder is not None:

@@ -1,7 +1,8 @@
-"""The engine for PostgreSQL 13 and later: two connections that write, a pool that reads.
+"""The engine for PostgreSQL 13 and later: connections that write, a pool that reads.
 
-Batches of what devices send have one of the two to themselves, changes of all else the other: so
-neither waits for the other in the process. In the database they do as two servers' would.
+Batches of what devices send have one to themselves, changes of all else another: so neither waits
+for the other in the process. In the database they do as two servers' would. A third one, opened
+when it is needed, has single statements that wait for neither.
 
 From the bottom up: connections and their errors, the writer, the engine. A batch is written so:
 
@@ -14,6 +15,8 @@ a repeat of what came lately, or a violation in the last ten seconds?
 
 import asyncio
 import functools
+import os
+import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from operator import itemgetter
@@ -60,6 +63,7 @@ from heliograph.store.engine import (
     json_text,
 )
 from heliograph.store.fencing import FENCE
+from heliograph.store.packed_repeats import drop_packed_repeats, find_packed
 from heliograph.store.partitions import Partitions
 from heliograph.store.pool import Pool
 from heliograph.store.postgresql_signals import PostgresqlSignals
@@ -88,6 +92,7 @@ _ROW_CLASSES = frozenset({"22", "23", "54"})
 
 # jit: compiling a query of a few rows takes longer than running it.
 _SETTINGS = {"jit": "off", "timezone": "UTC", "idle_in_transaction_session_timeout": "60000"}
+_LONGEST_NAME = 63
 _WRITER_SETTINGS = {
     **_SETTINGS,
     "application_name": "heliograph writer",
@@ -112,7 +117,10 @@ _SIGNAL_SETTINGS = {
 
 async def connect_writer(dsn: str) -> Any:
     """Open the connection that writes; errors are the driver's."""
-    return await _connect(dsn, WRITE_SECONDS, _WRITER_SETTINGS)
+    # Which process it is, for who looks at the connections; names longer than this are cut.
+    process = f"{os.getpid()}@{socket.gethostname()}"
+    name = f"{_WRITER_SETTINGS['application_name']} {process}"[:_LONGEST_NAME]
+    return await _connect(dsn, WRITE_SECONDS, {**_WRITER_SETTINGS, "application_name": name})
 
 
 async def connect_reader(dsn: str, *, plans: bool = False) -> Any:
@@ -151,7 +159,13 @@ async def disconnect(connection: Any) -> None:
         return
     try:
         await connection.close(timeout=CLOSE_SECONDS)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ):
         connection.terminate()
 
 
@@ -438,6 +452,9 @@ class PostgresqlWriter:
                 self._watching_until = now + WATCHING_SECONDS
         if not copied:
             await self._stage(connection, loads, batch, written.duplicates)
+        if late:
+            fetch = functools.partial(self._fetch, connection)
+            written.duplicates |= await drop_packed_repeats(fetch, batch.measurements, late)
         if others:
             await self._write_others(connection, batch, written)
         if heartbeats:
@@ -554,12 +571,21 @@ class PostgresqlWriter:
     ) -> None:
         sql = self._queries[f"{table}_earlier"].sql
         found = dict(await connection.fetch(sql, *_columns([row[:4] for row in rows])))
+        if table == "measurement" and len(found) < len(rows):
+            # Packed since.
+            gone = [row for row in rows if row[0] not in found]
+            found |= await find_packed(functools.partial(self._fetch, connection), gone)
         for row in rows:
             earlier = found.get(row[0])
             if earlier is None:
                 raise StoreUnavailableError("PostgreSQL: the row that a row repeats is gone")
             if earlier != row[0]:
                 duplicates[row[0]] = earlier
+
+    async def _fetch(self, connection: Any, query: str, **parameters: Any) -> Sequence[Row]:
+        wanted = self._queries[query]
+        found: Sequence[Row] = await connection.fetch(wanted.sql, *arguments(wanted, parameters))
+        return found
 
     async def _write_others(self, connection: Any, batch: Batch, written: Written) -> None:
         if batch.rejected:
@@ -575,7 +601,11 @@ class PostgresqlWriter:
             written.duplicates |= {row_id: first for row_id, first in rows if row_id != first}
         if batch.actions:
             store = self._queries["actions_store"]
-            wanted = {"rows": json_text(batch.actions), "until": claimed_until(batch)}
+            wanted = {
+                "rows": json_text(batch.actions),
+                "until": claimed_until(batch),
+                "server": batch.server,
+            }
             entered = await connection.fetch(store.sql, *arguments(store, wanted))
             written.claimed = entered if batch.runs else ()
         if batch.observations:
@@ -668,11 +698,12 @@ class PostgresqlEngine:
         self._planners: Pool[Any] = Pool(
             PLANNERS, lambda: connect_reader(dsn, plans=True), disconnect, seconds=READ_SECONDS
         )
-        self._planned = {name for name, query in self._queries.items() if query.is_planned_anew}
         self.lateness = Lateness(shared=True)
         self.lineage = Lineage()
         self.writer = PostgresqlWriter(dsn, self._queries, self.lateness)
         self.changer = PostgresqlWriter(dsn, self._queries, self.lateness)
+        # For single statements that are not to wait for any transaction of this server.
+        self.runner = PostgresqlWriter(dsn, self._queries, self.lateness)
         self.signals: Signals | None = PostgresqlSignals(
             lambda: _connect(dsn, SIGNAL_SECONDS, _SIGNAL_SETTINGS),
             disconnect,
@@ -681,6 +712,7 @@ class PostgresqlEngine:
         # Who holds it has the connection of the one or the other.
         self._batch_turn = asyncio.Lock()
         self._turn = asyncio.Lock()
+        self._runner_turn = asyncio.Lock()
 
     async def start(self) -> int:
         """Connect once and return the server's major version; errors are the driver's."""
@@ -691,7 +723,7 @@ class PostgresqlEngine:
 
     async def fetch(self, query: str, **parameters: Any) -> Sequence[Row]:
         """Run a named query on a reading connection."""
-        pool = self._planners if query in self._planned else self._readers
+        pool = self._planners if self._queries[query].is_planned_anew else self._readers
         try:
             connection = await pool.take()
             # One that the server closed since its last use is no reason to fail.
@@ -730,6 +762,13 @@ class PostgresqlEngine:
             await self.writer.renew()
         async with self._turn:
             await self.changer.renew()
+        async with self._runner_turn:
+            await self.runner.renew()
+
+    async def run_alone(self, query: str, **parameters: Any) -> Sequence[Row]:
+        """Run a single statement on the connection of those."""
+        async with self._runner_turn, self.runner.using() as connection:
+            return await self._fetch_on(connection, query, **parameters)
 
     async def change(self, work: Work[T]) -> T:
         """Do work in a transaction."""
@@ -819,6 +858,13 @@ class PostgresqlEngine:
     async def empty_log(self) -> None:
         """Do nothing: the log is the whole server's."""
 
+    async def shorten(self) -> bool:
+        """Do nothing: it has tables of its own for each month, which retention drops."""
+        return False
+
+    async def compact(self) -> None:
+        """Do nothing: that would lock each table, and is its administrator's to decide."""
+
     async def ping(self) -> None:
         """Read a row."""
         try:
@@ -837,6 +883,8 @@ class PostgresqlEngine:
             await self.writer.close()
         async with self._turn:
             await self.changer.close()
+        async with self._runner_turn:
+            await self.runner.close()
 
 
 def _of_driver(error: Exception) -> bool:

@@ -15,6 +15,16 @@ from heliograph.store.queries import Query
 
 CHANNEL = "heliograph"
 
+# What the driver raises of a connection that is lost; the last where it is closed in the middle of
+# a statement.
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
 
 class PostgresqlSignals:
     """The connection. Implements `Signals`."""
@@ -30,7 +40,10 @@ class PostgresqlSignals:
         self._disconnect = disconnect
         self._notify = notify.sql
         self._connection: Any = None
+        # Of this connection alone: one that was given up may end long after the next has begun.
         self._lost = asyncio.Event()
+        # One statement at a time: what greets on a new connection, and what has come meanwhile.
+        self._turn = asyncio.Lock()
 
     @property
     def is_open(self) -> bool:
@@ -49,14 +62,14 @@ class PostgresqlSignals:
                 heard(sender, text)
 
         await self.close()
+        lost = asyncio.Event()
         try:
             connection = await self._connect()
-            connection.add_termination_listener(lambda _: self._lost.set())
+            connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, told)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _AWAY as error:
             raise _unavailable(error) from error
-        self._lost.clear()
-        self._connection = connection
+        self._connection, self._lost = connection, lost
 
     async def lost(self) -> None:
         """Return when there is no connection any more."""
@@ -68,11 +81,14 @@ class PostgresqlSignals:
         Raises:
             StoreUnavailableError: nobody knows whether they were sent; the connection is lost.
         """
-        try:
-            await self._connection.execute(self._notify, CHANNEL, list(texts))
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            await self.close()
-            raise _unavailable(error) from error
+        async with self._turn:
+            if self._connection is None:
+                raise StoreUnavailableError("PostgreSQL: the connection for signals is closed")
+            try:
+                await self._connection.execute(self._notify, CHANNEL, list(texts))
+            except _AWAY as error:
+                await self.close()
+                raise _unavailable(error) from error
 
     async def close(self) -> None:
         """Close it."""

@@ -25,7 +25,8 @@ class Claimed(NamedTuple):
 class Content(NamedTuple):
     """What a sensor's topics are to hold: its newest revision, of so many bytes.
 
-    `text` is there already if it is short.
+    `text` is there already if it is short. The versions are those of its names in the outbox, None
+    for one that is not there.
     """
 
     number: int
@@ -35,6 +36,12 @@ class Content(NamedTuple):
     revision: int
     size: int
     text: str | None
+    identifier_version: int | None
+    device_version: int | None
+
+    def version(self, name: str) -> int | None:
+        """Return the version of a name that this is the content of."""
+        return self.identifier_version if name == self.identifier else self.device_version
 
 
 class Published(NamedTuple):

@@ -104,6 +104,7 @@ class Removal(Subject):
         super().__init__(engine)
         self.used = engine.used
         self.empty_log = engine.empty_log
+        self.shorten = engine.shorten
 
     async def due(self, kind: KeptKind, spans: Sequence[Span], limit: int) -> list[DueRow]:
         """Return so many rows of the spans, of each sensor the oldest first."""
@@ -156,6 +157,10 @@ class Removal(Subject):
         """Return the floor of each of the sensors; `LEAST`: none."""
         needed = await self._needed(self._engine, sensors)
         return {number: each.floor for number, each in needed.items()}
+
+    async def needed(self, sensors: Sequence[int]) -> dict[int, Needed]:
+        """Return what the rollups of each of the sensors need of its raw rows."""
+        return await self._needed(self._engine, sensors)
 
     @staticmethod
     async def _needed(on: Engine | Transaction, wanted: Iterable[int]) -> dict[int, Needed]:
@@ -264,11 +269,11 @@ def _counted(row: str, limit: int, end: int) -> Counted:
     return Counted(max(count, count * (end - first) // max(last - first, 1)), is_exact=False)
 
 
-# Rows erased by the first transaction; those that follow take as many as fit into its time.
-ERASED_AT_ONCE = 500
 # What holds a sensor's data beside rejected messages; its configurations go with its record.
 ERASURES = (
     "measurements_erase",
+    # After the rows that may have become chunks meanwhile.
+    "chunks_erase",
     "logs_erase",
     "heartbeats_erase",
     "packets_erase",
@@ -283,46 +288,23 @@ ERASURES = (
 )
 
 
+# To erase a chunk takes about as long as so many rows take.
+_CHUNK_WEIGHT: Final = 50
+
+
 async def erase_piece(transaction: Transaction, sensor: int, limit: int) -> int:
-    """Erase so many rows that the sensor has sent; return how many there were."""
+    """Erase so many rows that the sensor has sent, or somewhat more; return how many."""
     left = limit
     for query in ERASURES:
-        left -= len(await transaction.fetch(query, sensor=sensor, limit=left))
+        weight = _CHUNK_WEIGHT if query == "chunks_erase" else 1
+        left -= weight * len(
+            await transaction.fetch(query, sensor=sensor, limit=-(-left // weight))
+        )
         if left <= 0:
             break
         if query == "rollups_erase":
             await discard_rolling(transaction)
     return limit - left
-
-
-async def erase_data(engine: Engine, sensor: int) -> None:
-    """Erase all that a deleted sensor has sent, then its record; it may be done again."""
-    size, is_full = ERASED_AT_ONCE, False
-
-    async def work(transaction: Transaction) -> tuple[int, int, float]:
-        began = time.monotonic()
-        erased = await erase_piece(transaction, sensor, size)
-        took = time.monotonic() - began
-        others = 0
-        if rejected:
-            names = json_text([*map(list, rejected)])
-            others = len(await transaction.fetch("rejected_messages_erase", names=names))
-        if not erased and not others:
-            await transaction.fetch("sensor_erase", number=sensor)
-        return erased, others, took
-
-    # Until there is nothing: what was on its way when it was deleted may come late.
-    erased = others = 1
-    while erased or others:
-        rejected: Sequence[Row] = ()
-        if not is_full:
-            rejected = await engine.fetch(
-                "rejected_messages_of_sensor", sensor=sensor, limit=ERASED_AT_ONCE
-            )
-        erased, others, took = await engine.change(work)
-        is_full = erased == size
-        if is_full:
-            size = next_size(size, took)
 
 
 async def discard_rolling(transaction: Transaction) -> None:

@@ -32,6 +32,11 @@ class Retentions(Subject):
         found = await self._one(Retention, "network_retention_read", network=network)
         return found or NO_RULES
 
+    async def of_networks(self) -> dict[str, Retention]:
+        """Return what is said of networks by their UUID, of those of which anything is."""
+        rows = await self._engine.fetch("network_retentions")
+        return {network: Retention(*days) for network, *days in rows}
+
     async def of_sensor(self, number: int) -> Retention:
         """Return what is said of the sensor itself."""
         return await self._one(Retention, "sensor_retention_read", sensor=number) or NO_RULES
@@ -69,11 +74,18 @@ class Retentions(Subject):
         return bool(await self._engine.fetch("retention_rules"))
 
     async def sensors(
-        self, after: int, *, default: Retention, limit: int, network: str | None = None
+        self,
+        after: int,
+        *,
+        default: Retention,
+        limit: int,
+        network: str | None = None,
+        by_network: bool = True,
     ) -> list[KeptSensor]:
         """Return sensors of which anything expires, with numbers above `after`, by number.
 
         Deleted ones too. `default` counts where nothing is said; all its members are given.
+        Without `by_network` it counts in place of what networks say.
         """
         by_default = any(msgspec.structs.astuple(default))
         if not by_default and not await self.has_rules():
@@ -84,6 +96,7 @@ class Retentions(Subject):
             after=after,
             network=network,
             limit=limit,
+            by_network=by_network,
             by_default=by_default,
             **msgspec.structs.asdict(default),
         )

@@ -8,6 +8,7 @@ import msgspec
 
 from heliograph.model.records import Kind
 from heliograph.store.engine import Row, Subject, Transaction, json_text, narrowed
+from heliograph.store.packed_repeats import find_packed_rows
 
 T = TypeVar("T")
 
@@ -117,6 +118,9 @@ class Turn:
         query = "packet_of_sensor" if kind is Kind.PACKET else f"{kind.value}_by_key"
         key = {"sensor": sensor, "timestamp": timestamp, "fingerprint": fingerprint}
         rows = await self._fetch(query, **key)
+        if not rows and kind is Kind.MEASUREMENT:
+            wanted = 0, sensor, timestamp, fingerprint, 0, None, None, ""
+            rows = list((await find_packed_rows(self._fetch, [wanted])).values())
         return rows[0] if rows else None
 
 

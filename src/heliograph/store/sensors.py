@@ -1,6 +1,7 @@
 """Sensors: the registry's records, when each was last seen, and which are connected."""
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -9,6 +10,7 @@ from msgspec.structs import asdict
 
 from heliograph.errors import AlreadyExistsError
 from heliograph.model.audit import SYSTEM, Actor, AuditAction, AuditedChange
+from heliograph.model.configuration import NewestRevision, newest_state
 from heliograph.model.identifiers import is_device_id, is_uuid
 from heliograph.model.records import ConnectionRow
 from heliograph.model.sensor import AttributeLabel, NewSensor, Sensor
@@ -24,6 +26,7 @@ from heliograph.store.audit import (
 from heliograph.store.configurations import add_configuration, configured
 from heliograph.store.engine import (
     RegistryChange,
+    Row,
     Subject,
     Transaction,
     Work,
@@ -32,7 +35,7 @@ from heliograph.store.engine import (
 )
 from heliograph.store.networks import DEFAULT_NETWORK
 from heliograph.store.nodes import changed_members, lock_node
-from heliograph.store.removal import ERASED_AT_ONCE, erase_data, erase_piece
+from heliograph.store.removal import erase_piece, next_size
 
 T = TypeVar("T")
 
@@ -55,7 +58,10 @@ CHANGEABLE = (
     "latitude",
     "longitude",
     "place",
+    "packing",
 )
+# Rows erased by the first transaction; those that follow take as many as fit into its time.
+ERASED_AT_ONCE = 500
 # What may be taken, and the network in which it is.
 NAMES = ("network_identifier", "device_id", "sensor_name", "serial_number")
 # What is unique: of several that are taken, the first is told.
@@ -63,7 +69,7 @@ UNIQUE = ("identifier", *NAMES[1:])
 # Where they stand in a record: SQLite knows no booleans.
 BOOLEANS = [
     Sensor.__struct_fields__.index(name)
-    for name in ("is_active", "status_by_broker", "connection_open")
+    for name in ("is_active", "status_by_broker", "connection_open", "packing")
 ]
 TAGS = Sensor.__struct_fields__.index("tags")
 ATTRIBUTE_LABELS = Sensor.__struct_fields__.index("attribute_labels")
@@ -148,11 +154,14 @@ class Sensors(Subject):
             attributes.setdefault(number, set()).add(name)
         return attributes
 
-    async def revisions(self, numbers: Sequence[int]) -> dict[int, int]:
+    async def revisions(self, numbers: Sequence[int]) -> dict[int, NewestRevision]:
         """Return the newest revision of those of the sensors that have a configuration."""
         wanted = json_text(numbers)
         rows = await self._engine.fetch("sensors_revisions", numbers=wanted)
-        return {row[0]: row[1] for row in rows}
+        return {
+            number: NewestRevision(revision, newest_state(success, published))
+            for number, revision, success, published in rows
+        }
 
     async def create(self, *, actor: Actor = SYSTEM, **members: Any) -> Sensor:
         """Register a sensor with the members of `NewSensor`.
@@ -285,17 +294,21 @@ class Sensors(Subject):
 
         return await self._engine.change(work)
 
-    async def delete(self, number: int, moment: int, *, actor: Actor = SYSTEM) -> bool:
+    async def delete(
+        self, number: int, moment: int, *, erases: bool = False, actor: Actor = SYSTEM
+    ) -> bool:
         """Delete the sensor and keep its data; tell whether there is such a sensor.
 
         It is deactivated, has no key and no node, and is in no list. It goes by its names until
-        another takes them. Again is no error.
+        another takes them. Again is no error. `erases`: the first of its data goes with it, and
+        `erase` the rest; a repeat is entered in the audit log again.
         """
 
         async def work(transaction: Transaction) -> bool:
             found = await lock_sensor(transaction, number)
             if found is None:
                 return False
+            made: list[AuditedChange] = []
             if found.deleted_at is None:
                 gone = {"is_active": False, "key_hash": None, "node_identifier": None}
                 wanted = _columns(changed_members(found, CHANGEABLE, gone))
@@ -303,29 +316,49 @@ class Sensors(Subject):
                     "sensor_change", number=number, **wanted, deleted_at=moment
                 )
                 changes = differences(found, sensor_of(*rows[0]))
-                deleted = audited_change(AuditAction.SENSOR_DELETE, found, changes)
-                await enter(transaction, actor, [deleted])
+                made.append(audited_change(AuditAction.SENSOR_DELETE, found, changes))
+            if erases:
+                await erase_piece(transaction, number, ERASED_AT_ONCE)
+                made.append(audited_change(AuditAction.SENSOR_ERASE, found))
+            await enter(transaction, actor, made)
             return True
 
         return await self._engine.change(work)
 
-    async def erase(self, number: int, *, actor: Actor = SYSTEM) -> None:
+    async def erase(self, number: int) -> None:
         """Erase a deleted sensor: first its data, piece by piece, then its record.
 
-        What ends halfway may be repeated; it is entered in the audit log with the first piece.
+        What ends halfway may be repeated. A sensor that somebody has brought back is left alone.
         """
+        size, is_full = ERASED_AT_ONCE, False
 
-        async def begin(transaction: Transaction) -> bool:
-            found = await lock_sensor(transaction, number)
-            if found is not None:
-                if found.deleted_at is None:
-                    return False  # somebody has brought it back
-                await enter(transaction, actor, [audited_change(AuditAction.SENSOR_ERASE, found)])
-            await erase_piece(transaction, number, ERASED_AT_ONCE)
-            return True
+        async def work(transaction: Transaction) -> tuple[int, int, float]:
+            began = time.monotonic()
+            sensor = await lock_sensor(transaction, number)
+            if sensor is not None and sensor.deleted_at is None:
+                return 0, 0, 0.0
+            erased = await erase_piece(transaction, number, size)
+            took = time.monotonic() - began
+            others = 0
+            if rejected:
+                names = json_text([*map(list, rejected)])
+                others = len(await transaction.fetch("rejected_messages_erase", names=names))
+            if not erased and not others:
+                await transaction.fetch("sensor_erase", number=number)
+            return erased, others, took
 
-        if await self._engine.change(begin):
-            await erase_data(self._engine, number)
+        # Until there is nothing: what was on its way when it was deleted may come late.
+        erased = others = 1
+        while erased or others:
+            rejected: Sequence[Row] = ()
+            if not is_full:
+                rejected = await self._engine.fetch(
+                    "rejected_messages_of_sensor", sensor=number, limit=ERASED_AT_ONCE
+                )
+            erased, others, took = await self._engine.change(work)
+            is_full = erased >= size
+            if is_full:
+                size = next_size(size, took)
 
     async def touch(self, rows: list[tuple[int, int, int | None]]) -> None:
         """Note (number, last seen, last measurement or None) of sensors; no time moves back."""
@@ -429,9 +462,13 @@ class Connections(Subject):
         """Note again which sensors are connected, where something else was noted since."""
         await self._write("connections_confirm", rows=json_text(rows), server=server)
 
-    async def end(self, moment: int, living: Sequence[str] = ()) -> None:
-        """Note that no sensor is connected, nor by what was said, but on the living servers."""
-        await self._write("connections_end", moment=moment, living=list(living))
+    async def end(self, moment: int, living: Sequence[str] = ()) -> list[Sensor]:
+        """Note that no sensor is connected, nor by what was said, but on the living servers.
+
+        Those are returned of which that is new.
+        """
+        ended = await self._write("connections_end", moment=moment, living=list(living))
+        return [sensor_of(*row) for row in ended]
 
 
 def sensor_of(*columns: Any) -> Sensor:

@@ -57,6 +57,7 @@ from heliograph.store.engine import (
     Written,
     json_text,
 )
+from heliograph.store.packed_repeats import drop_packed_repeats
 from heliograph.store.pool import Pool
 from heliograph.store.queries import Query, load_queries
 from heliograph.store.sqlite_generation import (
@@ -64,6 +65,7 @@ from heliograph.store.sqlite_generation import (
     Identity,
     identity_of,
     look,
+    make_shortenable,
     note_closed,
     note_open,
 )
@@ -92,9 +94,16 @@ LARGE_BATCH = 1_000
 # The log is written back at the latest when it is so many times the cache.
 LOG_CACHES = 4
 
+# Free pages that a file keeps for what comes: a part of it, and so many at least. Of others so many
+# are given back in one transaction, each of which moves a page from the file's end.
+KEPT_SHARE, KEPT_PAGES, SHORTENED_AT_ONCE = 8, 4_096, 256
+
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 T = TypeVar("T")
+
+# What `PRAGMA auto_vacuum` says of a file that can be shortened.
+_INCREMENTAL = 2
 
 _UNIQUE = re.compile(r"UNIQUE constraint failed: (?:.*, )?\w+\.(\w+)")
 
@@ -113,6 +122,7 @@ def open_writer(path: Path, *, create: bool, cache_bytes: int = CACHE_BYTES) -> 
     """Open the connection that writes, in whichever thread calls.
 
     Raises:
+        OSError: there is none.
         sqlite3.Error: it can't be opened, or is no database.
     """
     if create and not path.exists():
@@ -120,6 +130,7 @@ def open_writer(path: Path, *, create: bool, cache_bytes: int = CACHE_BYTES) -> 
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = _open(path, "rw")
     try:
+        make_shortenable(connection, path)
         for pragma in (
             "journal_mode = WAL",
             # Each commit is on the disk before it is acknowledged.
@@ -388,8 +399,6 @@ class SqliteWriter:
             if batch.claims or batch.deliveries:
                 self._enter(connection, batch.claims, batch.deliveries)
             written = self._insert(connection, batch)
-            if batch.measurements:
-                self._mark(connection, batch.measurements, written)
             if written.duplicates and batch.answers:
                 self._enter(connection, batch.answers(written.duplicates), ())
             if batch.trial:
@@ -426,6 +435,40 @@ class SqliteWriter:
                 self._generation.empty_log(connection)
             else:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def shorten(self) -> bool:
+        """Give some free pages back; see `Engine.shorten`."""
+        with self._using() as connection:
+            pragmas = ("auto_vacuum", "page_count", "freelist_count")
+            mode, pages, free = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas
+            )
+            spare = free - max(pages // KEPT_SHARE, KEPT_PAGES)
+            if mode != _INCREMENTAL or spare <= 0:
+                return False
+            self._begin(connection, None)
+            step = min(spare, SHORTENED_AT_ONCE)
+            for _ in range(step):
+                # Of more the driver would do the first page alone.
+                connection.execute("PRAGMA incremental_vacuum(1)").fetchall()
+            left = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            self._commit(connection)
+            return bool(left < free and spare > step)
+
+    def compact(self) -> None:
+        """Write the file anew, of a kind that can be shortened; see `Engine.compact`."""
+        with self._using() as connection:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            # The copy would else be in memory, or where there is little room for it.
+            folder = str(self._path.resolve().parent).replace("'", "''")
+            connection.execute("PRAGMA temp_store = FILE")
+            connection.execute(f"PRAGMA temp_store_directory = '{folder}'")
+            try:
+                connection.execute("VACUUM")
+            finally:
+                connection.execute("PRAGMA temp_store_directory = ''")
+                connection.execute("PRAGMA temp_store = MEMORY")
+        self.empty_log()
 
     def store_rollups(self, change: RollupChange, known: tuple[int, str] | None = None) -> bool:
         """Commit a change of rollups; see `Engine.store_rollups`."""
@@ -580,7 +623,9 @@ class SqliteWriter:
         if not connection.execute(sql, {"version": version, "token": token}).fetchone():
             raise RolledBackError("SQLite: the database was put back to another state")
 
-    def _insert(self, connection: sqlite3.Connection, batch: Batch) -> Written:
+    def _insert(  # noqa: C901 - the steps of one transaction, in their order
+        self, connection: sqlite3.Connection, batch: Batch
+    ) -> Written:
         written = Written()
         for table, rows in (
             (_MEASUREMENT, batch.measurements),
@@ -595,6 +640,9 @@ class SqliteWriter:
                 stored = connection.execute(statements[len(chunk)], parameters).rowcount
                 if stored < len(chunk):
                     _find_earlier(connection, table, chunk, written.duplicates)
+            # Before what depends on whether a row is new.
+            if rows and table is _MEASUREMENT:
+                self._mark(connection, batch.measurements, written)
         rejected = batch.rejected
         if rejected and _execute(connection, _INSERT_REJECTED, rejected) < len(rejected):
             _check_rejected(connection, rejected)
@@ -622,13 +670,23 @@ class SqliteWriter:
     def _mark(
         self, connection: sqlite3.Connection, rows: Sequence[MeasurementRow], written: Written
     ) -> None:
-        """Mark the hours of late rows, unless they are marked."""
+        """Drop late rows that are packed, and mark the hours of the others unless they are."""
         if not self._knows_frontier:
             frontier = connection.execute(self._queries["rollup_state"].sql).fetchone()[0]
             self._lateness.raise_floor(frontier)
             self._knows_frontier = True
         late = self._lateness.late_hours(rows, written.duplicates)
-        if late and (new := [hour for hour in late if hour not in self._marked]):
+        if not late:
+            return
+
+        async def fetch(query: str, **parameters: Any) -> Sequence[Row]:
+            return self.fetch(query, parameters)
+
+        repeats = _result(lambda opened: drop_packed_repeats(opened.fetch, rows, late), fetch)
+        if repeats:
+            written.duplicates |= repeats
+            late = self._lateness.late_hours(rows, written.duplicates)
+        if new := [hour for hour in late if hour not in self._marked]:
             _execute(connection, _MARK, new)
             if len(self._marked) > REMEMBERED:
                 self._marked.clear()
@@ -950,6 +1008,10 @@ class SqliteEngine:
         async with self._turns.turn():
             return await self._use(self._writer.change, self.lineage.known, work)
 
+    async def run_alone(self, query: str, **parameters: Any) -> Sequence[Row]:
+        """Run a query in a transaction of its own."""
+        return await self.change(lambda transaction: transaction.fetch(query, **parameters))
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction on the writer."""
@@ -1020,6 +1082,14 @@ class SqliteEngine:
         """Write the log into the file and cut it off; else it keeps its size for later writes."""
         if await asyncio.to_thread(_size, Path(f"{self._path}-wal")):
             await self._in_turn(self._writer.empty_log)
+
+    async def shorten(self) -> bool:
+        """Give some free pages back to the file system."""
+        return await self._in_turn(self._writer.shorten)
+
+    async def compact(self) -> None:
+        """Write the file anew; it takes its size twice more meanwhile."""
+        await self._in_turn(self._writer.compact)
 
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:
         """Return the oldest marks."""

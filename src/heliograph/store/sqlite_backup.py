@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from heliograph.backup_files import clear_parts, stamp, sync_folder, written
 from heliograph.errors import StartError
+from heliograph.model.counting import counted
 from heliograph.model.time import now
 from heliograph.store.migrations.running import MigrationState, head
 from heliograph.store.sqlite_generation import lock_soon, log_of, look
@@ -29,6 +30,14 @@ class Contents(NamedTuple):
 
     revision: str
     rows: dict[str, int]
+
+    @property
+    def summary(self) -> str:
+        """What people ask for first. Chunks hold measurements that are no rows any more."""
+        names = "sensor", "measurement", "chunk"
+        sensors, measurements, chunks = (self.rows.get(name, 0) for name in names)
+        told = f"{counted(sensors, 'sensor')}, {counted(measurements, 'measurement')}"
+        return f"{told}, {counted(chunks, 'chunk')} of packed ones" if chunks else told
 
 
 def back_up(path: Path, part: Path) -> Contents:

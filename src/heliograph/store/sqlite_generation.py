@@ -14,6 +14,7 @@ import sqlite3
 import struct
 import threading
 import time
+import urllib.parse
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -104,7 +105,8 @@ class Sidecar(NamedTuple):
 
     Attributes:
         generations: What it may say at any time.
-        in_log: What it may say once a checkpoint of this log has begun.
+        in_log: What it may say once a checkpoint of this log has begun, and nothing else once
+            this log was begun anew: then all of it is in the file.
         salts: Those of the log; None: any, for there was no log.
     """
 
@@ -119,7 +121,7 @@ class Sidecar(NamedTuple):
             # happens in the first commit after it, before it can be written down here.
             if salts[0] != (self.salts[0] + 1) & 0xFFFF_FFFF:
                 return False
-            is_written_back = True
+            return generation in self.in_log
         if generation in self.generations:
             return True
         return generation in self.in_log and (is_written_back or self.salts is None)
@@ -158,6 +160,12 @@ class Sidecar(NamedTuple):
         known = path.stat()
         data = json.dumps(members).encode()
         replace_file(sidecar_of(path), data, owner=known.st_uid, group=known.st_gid)
+
+
+def make_shortenable(connection: sqlite3.Connection, path: Path) -> None:
+    """Have a file that has nothing in it yet be of the kind that can give room back."""
+    if not path.stat().st_size:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
 
 
 def look(path: Path, *, accept_empty: bool = False) -> None:
@@ -362,6 +370,40 @@ class _Log:
         return os.pread(self._descriptor, 8, at) == self._salts
 
 
+class _Pin:
+    """Keeps others from beginning the log anew: a transaction that reads what is in it.
+
+    They may write it back all the same. But as long as the log goes on, it holds everything that
+    a copy with a number of its time can lack.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(
+            f"file:{urllib.parse.quote(str(path))}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            timeout=0,
+            check_same_thread=False,
+        )
+
+    @property
+    def is_held(self) -> bool:
+        return self._connection.in_transaction
+
+    def hold(self) -> None:
+        """Hold the log as it is now, if that can be."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("BEGIN")
+            self._connection.execute("PRAGMA user_version").fetchone()
+
+    def release(self) -> None:
+        if self.is_held:
+            self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 class Generation:
     """Keeps a server's file and its log told from all others; lives with the writer.
 
@@ -378,6 +420,7 @@ class Generation:
         self._in_file: set[int] = set()
         self._newest = 0
         self._log: _Log | None = None
+        self._pin: _Pin | None = None
         self._log_salts = b""
         self._due = 0
         # Since the last checkpoint: the log's length then, and the large batches.
@@ -391,16 +434,22 @@ class Generation:
             OSError: the folder can't.
         """
         newest = connection.execute("PRAGMA user_version").fetchone()[0]
-        if self._due and newest == self._newest and self._still_has_its_log(connection):
-            # A checkpoint would make room where the disk is full, for a moment at a time.
-            return
-        known = Sidecar.read(self._path)
+        if self._due and admitted is None:
+            if not self._still_has_its_log(connection):
+                self._begun_anew_elsewhere(connection)
+            elif newest == self._newest:
+                # A checkpoint would make room where the disk is full, for a moment at a time.
+                return
+            else:
+                self._put_in_elsewhere(newest)
+        elif admitted is not None:
+            self._in_file |= {newest, admitted}
+        else:
+            known = Sidecar.read(self._path)
+            self._in_file |= {newest}
+            if known is not None:
+                self._in_file |= known.generations | known.in_log
         self._newest = newest
-        self._in_file |= {self._newest}
-        if admitted is not None:
-            self._in_file |= {admitted}
-        elif known is not None:
-            self._in_file |= known.generations | known.in_log
         # The log may be made anew by what is written next, with salts that nobody knows.
         self._renew(connection, None, "PASSIVE")
 
@@ -411,7 +460,7 @@ class Generation:
             return
         earlier, frames = self._log_salts, self._measured()
         if self._log_salts != earlier:
-            self._written_back_elsewhere()
+            self._begun_anew_elsewhere(connection)
         elif frames < self._due:
             return
         elif 0 < self._batches < CHECKPOINT_BATCHES and frames < self._since + self._longest:
@@ -427,12 +476,12 @@ class Generation:
             return
         newest = connection.execute("PRAGMA user_version").fetchone()[0]
         earlier, frames = self._log_salts, self._measured()
-        if newest == self._newest and self._log_salts == earlier:
+        if self._log_salts != earlier:
+            self._begun_anew_elsewhere(connection)
+        elif newest != self._newest:
+            self._put_in_elsewhere(newest)
+        elif frames < self._due:
             return
-        self._written_back_elsewhere()
-        # The other one may write back what it has put in.
-        self._in_file |= {newest}
-        self._newest = newest
         self._try_to_renew(connection, frames)
 
     def _try_to_renew(self, connection: sqlite3.Connection, frames: int) -> None:
@@ -456,7 +505,7 @@ class Generation:
         earlier = self._log_salts
         self._measured()
         if self._log_salts != earlier:
-            self._written_back_elsewhere()
+            self._begun_anew_elsewhere(connection)
         self._renew(connection, self._known_salts, "TRUNCATE")
 
     def end(self, identity: Identity) -> None:
@@ -474,9 +523,17 @@ class Generation:
 
     def close_log(self) -> None:
         """Close what was opened to read the log: it may be deleted with the connection's end."""
+        if self._pin is not None:
+            self._pin.close()
+            self._pin = None
         if self._log is not None:
             self._log.close()
             self._log = None
+
+    @property
+    def keeps_its_log(self) -> bool:
+        """Whether nobody else can begin the log anew."""
+        return self._pin is not None and self._pin.is_held
 
     @property
     def _known_salts(self) -> Salts | None:
@@ -489,29 +546,54 @@ class Generation:
         last, following = _random_generation(), _random_generation()
         coming = frozenset({self._newest, last, following})
         Sidecar(frozenset(self._in_file | {last}), coming, salts).write(self._path)
-        self._in_file |= {self._newest, last}
+        earlier = self._newest
+        self._in_file |= {earlier, last}
         connection.execute(f"PRAGMA user_version = {last}")
         self._newest = last
         self._open_log(connection)
         self._measured()
         if salts is not None and salts != self._known_salts:
             # That commit has begun the log anew, and the next one may do so again.
+            self._in_file = {earlier, last}
             Sidecar(frozenset(self._in_file), coming, self._known_salts).write(self._path)
-        row = connection.execute(f"PRAGMA wal_checkpoint({checkpoint})").fetchone()
-        is_busy, written, written_back = row
-        if is_busy or written != written_back:
+        if self._write_back(connection, checkpoint, following):
+            self._in_file = {last}
+            self._newest = following
+            self._since, self._batches = self._measured(), 0
+            self._due = self._since + CHECKPOINT_FRAMES
+        else:
             self._due = self._measured() + RETRY_FRAMES
-            return
-        self._in_file = {last}
-        connection.execute(f"PRAGMA user_version = {following}")
-        self._newest = following
-        self._since, self._batches = self._measured(), 0
-        self._due = self._since + CHECKPOINT_FRAMES
-        Sidecar(frozenset({last}), frozenset({following}), self._known_salts).write(self._path)
+        in_log = frozenset({self._newest})
+        Sidecar(frozenset(self._in_file), in_log, self._known_salts).write(self._path)
 
-    def _written_back_elsewhere(self) -> None:
+    def _write_back(self, connection: sqlite3.Connection, checkpoint: str, following: int) -> bool:
+        """Write the log back and begin it anew; return whether it was all of it."""
+        assert self._pin is not None  # noqa: S101 - tells the type checker
+        was_held, is_whole = self._pin.is_held, False
+        self._pin.release()
+        try:
+            row = connection.execute(f"PRAGMA wal_checkpoint({checkpoint})").fetchone()
+            is_busy, written, written_back = row
+            is_whole = not is_busy and written == written_back
+            if is_whole:
+                connection.execute(f"PRAGMA user_version = {following}")
+        finally:
+            # Whoever keeps the log for so long may mean to write it back and begin it anew.
+            if is_whole or (was_held and checkpoint != "RESTART"):
+                self._pin.hold()
+        return is_whole
+
+    def _put_in_elsewhere(self, newest: int) -> None:
+        """Note that another has put this in: it may write back that, and what was there before."""
+        self._in_file |= {self._newest, newest}
+        self._newest = newest
+
+    def _begun_anew_elsewhere(self, connection: sqlite3.Connection) -> None:
         """Note that all of the log before was written back, with what it said, by somebody else."""
-        self._in_file |= {self._newest}
+        newest = connection.execute("PRAGMA user_version").fetchone()[0]
+        # The other one may have put in another before or after.
+        self._in_file = {self._newest, newest}
+        self._newest = newest
 
     def _still_has_its_log(self, connection: sqlite3.Connection) -> bool:
         """Return whether the log is the one that this had before, as when readers kept it."""
@@ -527,6 +609,8 @@ class Generation:
         if self._log is None:
             page_size = connection.execute("PRAGMA page_size").fetchone()[0]
             self._log = _Log(self._path, page_size)
+            self._pin = _Pin(self._path)
+            self._pin.hold()
 
     def _measured(self) -> int:
         assert self._log is not None  # noqa: S101 - tells the type checker

@@ -9,9 +9,12 @@ from heliograph.model.time import MINUTE, now
 from heliograph.store.accounts import Accounts
 from heliograph.store.actions import Actions
 from heliograph.store.alerts import Alerts, Silences
+from heliograph.store.annotations import Annotations
 from heliograph.store.audit import Audit
-from heliograph.store.brokers import BrokerAccess, BrokerCounts
+from heliograph.store.boards import Boards
+from heliograph.store.brokers import BrokerAccess, BrokerCounts, BrokerMembers
 from heliograph.store.channels import Channels
+from heliograph.store.chunks import Chunks
 from heliograph.store.claim import Claim
 from heliograph.store.clock import ClockStates
 from heliograph.store.configurations import Configurations
@@ -21,8 +24,10 @@ from heliograph.store.integrity import Integrity
 from heliograph.store.measurements import Measurements, RawReads
 from heliograph.store.messages import Messages
 from heliograph.store.migrations.running import MigrationState, head, run_migrations
+from heliograph.store.mqtt_sessions import MqttSessions
 from heliograph.store.networks import Networks
 from heliograph.store.nodes import Nodes
+from heliograph.store.packed_removal import PackedRemoval
 from heliograph.store.points import Points
 from heliograph.store.publications import Outbox
 from heliograph.store.removal import Removal
@@ -61,33 +66,39 @@ class Store:
         self.alerts = Alerts(engine)
         self.silences = Silences(engine)
         self.audit = Audit(engine)
+        self.annotations = Annotations(engine)
+        self.boards = Boards(engine)
         self.channels = Channels(engine)
         self.integrity = Integrity(engine)
         self.clock = ClockStates(engine)
         self.sensors = Sensors(engine)
         self.connections = Connections(engine)
         self.networks = Networks(engine)
-        self.messages = Messages(engine)
         self.nodes = Nodes(engine)
-        self.measurements = Measurements(engine)
+        self.chunks = Chunks(engine)
+        self.messages = Messages(engine, self.chunks)
+        self.measurements = Measurements(engine, self.chunks)
         self.raw_reads = RawReads(engine)
-        self.points = Points(engine, self.raw_reads, self.measurements)
+        self.points = Points(engine, self.raw_reads, self.measurements, self.chunks)
         self.logs = Logs(engine)
         self.heartbeats = Heartbeats(engine)
         self.packets = Packets(engine)
         self.instances = Instances(engine)
+        self.mqtt_sessions = MqttSessions(engine)
         self.rejected = RejectedMessages(engine)
         self.replay = ReplayRows(engine)
-        self.deliveries = Deliveries(engine)
+        self.deliveries = Deliveries(engine, self.chunks)
         self.configurations = Configurations(engine)
         self.publications = Outbox(engine)
         self.broker_access = BrokerAccess(engine)
         self.broker_drops = BrokerCounts(engine)
-        self.exports = Exports(engine)
+        self.broker_members = BrokerMembers(engine)
+        self.exports = Exports(engine, self.chunks)
         self.retentions = Retentions(engine)
         self.rules = Rules(engine)
         self.rule_states = RuleStates(engine)
         self.removal = Removal(engine)
+        self.packed_removal = PackedRemoval(engine, self.chunks)
 
     async def newest(self) -> tuple[int, int]:
         """Return the newest ingest id and the newest receipt time; 0 where nothing is stored.

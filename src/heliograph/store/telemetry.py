@@ -18,6 +18,7 @@ from heliograph.model.records import (
     RowName,
 )
 from heliograph.model.time import now
+from heliograph.store.chunks import EXPORTED, Chunks
 from heliograph.store.engine import Engine, Row, Subject, json_text
 from heliograph.store.pages import (
     ANY_SIZE,
@@ -140,6 +141,10 @@ class Exports(Subject):
     An open cursor on SQLite would keep the write-ahead log from being taken back.
     """
 
+    def __init__(self, engine: Engine, chunks: Chunks) -> None:
+        super().__init__(engine)
+        self._chunks = chunks
+
     async def sensors(self, network: str | None, after: int, limit: int) -> list[ExportedSensor]:
         """Return sensors of a network (None: of all) with numbers above `after`, by number."""
         which = {"network": network, "after": after, "limit": limit}
@@ -161,15 +166,22 @@ class Exports(Subject):
         what its kind has (value; severity, subject, details; success, details), the id that its
         element had, and the length of its texts, which are missing if that exceeds `longest`.
         """
-        return await self._engine.fetch(
-            f"exports_{kind.value}",
-            sensor=sensor,
-            timestamp=after[0],
-            fingerprint=after[1],
-            until=until,
-            limit=limit,
-            longest=longest,
-        )
+
+        async def fetch(at: Cursor, limit: int, longest: int) -> Sequence[Row]:
+            return await self._engine.fetch(
+                f"exports_{kind.value}",
+                sensor=sensor,
+                timestamp=at[0],
+                fingerprint=at[1],
+                until=until,
+                limit=limit,
+                longest=longest,
+            )
+
+        if kind is not Kind.MEASUREMENT:
+            return await fetch(after, limit, longest)
+        rows = await self._chunks.merged(fetch, after, until, limit, longest, shape=EXPORTED)
+        return [(*row[:7], row[-1]) for row in rows]
 
 
 class Received(NamedTuple):
@@ -182,7 +194,7 @@ class Received(NamedTuple):
 
 
 class ReplayRows(Subject):
-    """Rows of telemetry by their ingest ids."""
+    """Rows of telemetry by their ingest ids; those of the last two hours, none being packed."""
 
     async def index(self, after: int, until: int, limit: int) -> list[Received]:
         """Return the rows with ids after `after` and up to `until`, the oldest first."""
@@ -264,6 +276,10 @@ class RejectedMessages(Subject):
 class Deliveries(Subject):
     """Keys of deliveries that were stored; entered together with what they brought."""
 
+    def __init__(self, engine: Engine, chunks: Chunks) -> None:
+        super().__init__(engine)
+        self._chunks = chunks
+
     async def find(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, str | None]]:
         """Return id and answer of each key that is known and not expired."""
         if not keys:
@@ -278,6 +294,8 @@ class Deliveries(Subject):
             wanted = json_text(names[at : at + NAMED_AT_ONCE])
             rows = await self._engine.fetch(f"{kind.value}_by_name", names=wanted)
             stored.update((row_id, sensor, timestamp) for row_id, sensor, timestamp in rows)
+        if kind is Kind.MEASUREMENT and (missing := {*names} - stored):
+            stored.update(row[:3] for row in await self._chunks.named(missing))
         return stored
 
     async def forget(self, deliveries: Sequence[tuple[bytes, int]]) -> None:

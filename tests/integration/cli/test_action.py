@@ -1,6 +1,8 @@
 """`heliograph action`: what rules have begun, and having it done again."""
 
 import json
+import re
+import uuid
 
 import pytest
 
@@ -10,6 +12,8 @@ from heliograph.model.time import now
 from heliograph.store import open_store
 from heliograph.store.rule_states import EnteredAction
 
+RULE = "0b9f5a0e-8a1e-4f0e-9a70-4f0b8e6f9d11"
+
 
 @pytest.fixture
 async def failed(sqlite_url):
@@ -17,8 +21,29 @@ async def failed(sqlite_url):
     store = await open_store(sqlite_url)
     network = await store.networks.default()
     moment = now()
+    sensor = await store.sensors.create(
+        identifier=str(uuid.uuid4()), device_id="pump", created_at=moment
+    )
+    await store.rules.create(
+        identifier=RULE,
+        network_identifier=network.identifier,
+        document={"name": "Too hot", "enabled": True},
+        created_at=moment,
+    )
     entered = EnteredAction(
-        *("rule-1", 0, 0, moment, 1, None, network.identifier, "webhook", "{}", moment, moment),
+        *(
+            RULE,
+            0,
+            sensor.number,
+            moment,
+            1,
+            None,
+            network.identifier,
+            "webhook",
+            "{}",
+            moment,
+            moment,
+        ),
         *("failed", moment, "answered 500"),
     )
     async with store.rule_states.turn() as turn:
@@ -37,6 +62,8 @@ def test_actions_are_listed_and_repeated(failed, sqlite_url, tmp_path):
     assert (listed.returncode, "answered 500" in listed.stdout) == (0, True)
     [shown] = json.loads(heliograph("action", "list", "--type", "webhook", "--json").stdout)
     assert (shown["id"], shown["state"], shown["error"]) == (failed, "failed", "answered 500")
+    assert (shown["rule"], shown["device_id"]) == (RULE, "pump")
+    assert re.search(r"failed +0 +Too hot +pump +", listed.stdout), listed.stdout
     assert shown["idempotency_key"] in listed.stdout
     assert heliograph("action", "repeat", str(failed)).returncode == 0
     refused = heliograph("action", "repeat", str(failed))

@@ -41,8 +41,10 @@ CHANGING: dict[tuple[str, ...], tuple[str, list[str]]] = {
     ("device", "import", "devices.csv"): ("", ["sensor.create", "sensor.create"]),
     ("device", "deactivate", "pump-1"): ("", ["sensor.change"]),
     ("device", "activate", "pump-1"): ("", ["sensor.change"]),
+    ("device", "packing", "pump-1", "off"): ("", ["sensor.change"]),
     ("device", "delete", "pump-1"): ("", ["sensor.delete"]),
     ("network", "create", "roof"): ("", ["network.create"]),
+    ("network", "packing", "roof", "off"): ("", ["network.change"]),
     ("rule", "create", "hot.json"): ("", ["rule.create"]),
     ("rule", "create", "cold.json"): ("", ["rule.create"]),
     ("rule", "change", "hot", "change.json"): ("", ["rule.change"]),
@@ -64,6 +66,7 @@ READING |= {("rule", "test", "cold", "--sensor", "pump-2")}
 # What has no commands of its own and changes nothing that is audited; `channel` calls the server.
 OTHERS = {"serve", "initialize", "migrate", "settings", "audit", "broker", "rejected", "simulate"}
 OTHERS |= {"export", "import", "tail", "secrets", "channel", "backup", "restore", "doctor"}
+OTHERS |= {"pack", "compact"}
 
 
 @pytest.fixture(autouse=True, params=SQLITE_FIRST)
@@ -123,12 +126,12 @@ def test_every_change_is_entered_with_who_typed_it_and_no_secret_is() -> None:
     assert entries() == []
     asyncio.run(leap())
     secrets = {PASSWORD, NEW_PASSWORD}
+    before = len(entries("--limit", "1000"))
     for arguments, (typed, wanted) in CHANGING.items():
-        before = len(entries("--limit", "1000"))
         printed = run(*arguments, typed=typed)
         secrets |= {word.rpartition(",")[2] for word in printed.split() if "hg_" in word}
         found = entries("--limit", "1000")
-        found = found[: len(found) - before]
+        found, before = found[: len(found) - before], len(found)
         assert [entry["action"] for entry in found] == wanted
         for entry in found:
             assert (entry["actor_kind"], entry["actor"]) == ("command_line", MYSELF)
@@ -143,7 +146,7 @@ def test_every_change_is_entered_with_who_typed_it_and_no_secret_is() -> None:
                 )
     for arguments in READING:
         run(*arguments)
-    assert len(entries("--limit", "1000")) == 23
+    assert len(entries("--limit", "1000")) == 25
     assert len(secrets) == 6
     listed = run("audit", "--json", "--limit", "1000") + run("audit", "--limit", "1000")
     for secret in secrets:

@@ -56,6 +56,22 @@ async def fill(database_url, *values):
     await store.close()
 
 
+async def packed(database_url):
+    """Pack what the first sensor has, but for the newest."""
+    store = await open_store(database_url)
+    [(number,)] = await store.engine.fetch("sensor_numbers", after=0, limit=1)
+    assert await store.chunks.pack(number, 0, 1 << 62) == 2
+    await store.close()
+
+
+async def values(database_url):
+    store = await open_store(database_url)
+    [(number,)] = await store.engine.fetch("sensor_numbers", after=0, limit=2)
+    page = await store.measurements.page(number, key=0, limit=10)
+    await store.close()
+    return [bytes(row.value) for row in page]
+
+
 async def stored(database_url):
     store = await open_store(database_url)
     _, sensors = await store.sensors.list(networks=None, offset=0, limit=1)
@@ -81,6 +97,7 @@ def made(folder):
 
 def test_a_backup_holds_what_was_stored_and_is_put_back(place, database_url, engine):
     asyncio.run(fill(database_url, 1, 2, 3))
+    asyncio.run(packed(database_url))
     backups = place.folder / "backups"
     told = json.loads(done(place("backup", "backups", "--json")))
     [name] = made(backups)
@@ -89,12 +106,14 @@ def test_a_backup_holds_what_was_stored_and_is_put_back(place, database_url, eng
     assert told["file"] == f"backups/{name}"
     assert told["bytes"] == (backups / name).stat().st_size
     assert told["revision"] == head()
-    assert (told["rows"]["sensor"], told["rows"]["measurement"]) == (1, 3)
+    counts = {name: told["rows"][name] for name in ("sensor", "measurement", "chunk")}
+    assert counts == {"sensor": 1, "measurement": 1, "chunk": 1}
 
     before = asyncio.run(stored(database_url))
     asyncio.run(fill(database_url, 4))
     said = done(place("restore", f"backups/{name}"))
-    assert "restored, 1 sensors, 3 measurements" in said
+    assert "restored, 1 sensor, 1 measurement" in said
+    assert asyncio.run(values(database_url)) == [b"1", b"2", b"3"]
     sensors, change = asyncio.run(stored(database_url))
     assert sensors == 1
     # Another database now: nothing that was known of the other is taken for known of this.
@@ -155,6 +174,8 @@ def test_restoring_refuses_what_it_should(place, database_url, engine):
     assert not list(place.folder.glob("replaced-*"))
     assert refused(place("backup", "text")).startswith("text is there, and is no backup")
     assert refused(place("backup", "no/where")) == "there is no folder no"
+    assert refused(place("backup", "nowhere/")) == "there is no folder nowhere"
+    assert refused(place("backup", "nowhere", "--keep", "2")) == "there is no folder nowhere"
 
 
 def test_restoring_refuses_a_newer_version_by_name(place, database_url, engine):
@@ -263,6 +284,8 @@ class TestSqlite:
         left = set(made(backups))
         assert left > {*names[3:], "before-the-upgrade.db", "heliograph-20260101T000000Z.dump"}
         assert not left & {*names[:3], f"{names[0]}.secrets"}
+        assert refused(place("backup", "one", "--keep", "3")) == "there is no folder one"
+        (place.folder / "one").touch()
         assert place("backup", "one", "--keep", "3").returncode == 2
 
     def test_secrets_go_along_under_a_passphrase_alone(self, place, monkeypatch):

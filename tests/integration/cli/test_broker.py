@@ -58,7 +58,7 @@ def test_files_are_written_and_then_left_alone(place):
     identifier, _ = place.device("pump-1")
     command = ("broker", "mosquitto", "--password-file", "p", "--acl-file", "a", "--no-reload")
     done = place.run_apart(*command)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "1 devices, written\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 device, written\n", "")
     lines = (place.folder / "p").read_text().splitlines()
     assert [line.partition(":")[0] for line in lines] == [identifier]
     acl = (place.folder / "a").read_text()
@@ -66,7 +66,7 @@ def test_files_are_written_and_then_left_alone(place):
     assert "pattern write packets/%u\n" in acl
     before = (place.folder / "p").stat()
     done = place.run(*command)
-    assert done.stdout == "1 devices, as it was\n"
+    assert done.stdout == "1 device, as it was\n"
     assert (place.folder / "p").stat().st_ino == before.st_ino
 
 
@@ -96,11 +96,11 @@ def test_devices_whose_key_is_older_are_named(place):
     command = ("broker", "mosquitto", "--password-file", "p", "--no-reload")
     done = place.run(*command)
     assert done.stdout == "0 devices, written\n"
-    assert done.stderr.startswith("2 devices have a key that nobody here knows")
+    assert done.stderr.startswith("nobody here knows the key of 2 devices")
     assert done.stderr.endswith("pump-1, pump-2\n")
     assert place.run("device", "rotate", "pump-2").returncode == 0
     done = place.run(*command)
-    assert done.stdout == "1 devices, written\n"
+    assert done.stdout == "1 device, written\n"
     assert done.stderr.endswith(": pump-1\n")
 
 
@@ -199,7 +199,7 @@ def test_dynamic_security_from_import_to_log_in(place):
         assert done.stderr.startswith(f"heliograph: {broker.url}: ")
         broker.start()
         done = place.run(*command, **settings)
-        assert "2 devices have a key that nobody here knows" in done.stderr
+        assert "nobody here knows the key of 2 devices" in done.stderr
         done = place.run(*command, "--keys", "keys.csv", **settings)
         assert (done.returncode, done.stdout, done.stderr) == (0, "2 devices, 2 changes\n", "")
         done = place.run(*command, **settings)

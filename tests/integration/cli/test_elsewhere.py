@@ -16,8 +16,8 @@ from server import ServerThread
 
 # What a command wants on its line.
 ARGUMENTS = {
-    ("user", "create"): ["ada", "--password-stdin"],
-    ("user", "passwd"): ["ada", "--password-stdin"],
+    ("user", "create"): ["ada"],
+    ("user", "passwd"): ["ada"],
     ("user", "deactivate"): ["ada"],
     ("user", "activate"): ["ada"],
     ("device", "create"): ["pump"],
@@ -27,7 +27,9 @@ ARGUMENTS = {
     ("device", "deactivate"): ["pump"],
     ("device", "activate"): ["pump"],
     ("device", "delete"): ["pump"],
+    ("device", "packing"): ["pump", "off"],
     ("network", "create"): ["roof"],
+    ("network", "packing"): ["default", "off"],
     ("action", "repeat"): ["1"],
     ("rejected", "download"): ["1", "message"],
     ("rejected", "show"): ["1"],

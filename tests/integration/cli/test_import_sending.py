@@ -70,7 +70,7 @@ def test_lines_that_change_sensors_go_in_few_bodies_and_few_questions(tmp_path, 
         write(server, "x.jsonl", elements)
         before = requests(server)
         done = imported(server, "x.jsonl")
-        assert done.stdout == "2,400 rows stored, 0 were there already, 0 bad\n"
+        assert done.stdout == "2,400 rows stored, 0 there already, 0 bad\n"
         counts = requests(server)
         asked = {route: counts[route] - before.get(route, 0) for route in counts}
         assert asked["/ingest/batch"] == 3
@@ -81,7 +81,7 @@ def test_lines_that_change_sensors_go_in_few_bodies_and_few_questions(tmp_path, 
             page = server.http.get(f"/sensors/pump-7/{kind}", params={"limit": 1_000}).json()
             times = [START + n for n in range(first, 2_400, 3) if n % 200 == 7]
             assert [entry["creation_timestamp"] for entry in page] == times
-        assert imported(server, "x.jsonl").stdout.startswith("0 rows stored, 2,400 were there")
+        assert imported(server, "x.jsonl").stdout.startswith("0 rows stored, 2,400 there")
 
 
 def test_bad_lines_among_many_sensors_are_told_by_their_numbers(server):
@@ -95,7 +95,7 @@ def test_bad_lines_among_many_sensors_are_told_by_their_numbers(server):
     elements[1_499]["value"] = {"t": "\0"}
     write(server, "x.jsonl", elements)
     done = imported(server, "x.jsonl", status=1)
-    assert done.stdout == "1,496 rows stored, 0 were there already, 4 bad\n"
+    assert done.stdout == "1,496 rows stored, 0 there already, 4 bad\n"
     told = [line.split(" ")[:3] for line in done.stderr.splitlines()]
     assert told == [
         ["line", "4:", "TIMESTAMP_IN_FUTURE:"],
@@ -125,7 +125,7 @@ def test_bad_logs_and_heartbeats_are_told_by_their_lines_and_cost_no_others(serv
         ],
     )
     done = imported(server, "x.jsonl", status=1)
-    assert done.stdout == "3 rows stored, 0 were there already, 3 bad\n"
+    assert done.stdout == "3 rows stored, 0 there already, 3 bad\n"
     told = [line.split(" ")[:3] for line in done.stderr.splitlines()]
     assert told == [
         ["line", "3:", "WRONG_TYPE:"],
@@ -144,7 +144,7 @@ def test_a_value_too_large_for_a_message_is_bad_by_itself(server):
     ]
     write(server, "x.jsonl", elements)
     done = imported(server, "x.jsonl", status=1)
-    assert done.stdout == "3 rows stored, 0 were there already, 1 bad\n"
+    assert done.stdout == "3 rows stored, 0 there already, 1 bad\n"
     assert done.stderr.startswith("line 2: ")
     assert "TOO_LARGE" in done.stderr
 
@@ -157,7 +157,7 @@ def test_a_device_imports_what_is_its_own(server):
     ]
     write(server, "x.jsonl", elements)
     done = imported(server, "x.jsonl", "--api-key", device.key, status=1)
-    assert done.stdout == "3 rows stored, 0 were there already, 3 bad\n"
+    assert done.stdout == "3 rows stored, 0 there already, 3 bad\n"
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
         "line 2",
         "line 4",
@@ -185,7 +185,7 @@ def test_a_user_imports_what_they_may_edit_by_a_sessions_token(server):
     ]
     write(server, "x.jsonl", elements)
     done = imported(server, "x.jsonl", "--token", token, status=1)
-    assert done.stdout == "3 rows stored, 0 were there already, 6 bad\n"
+    assert done.stdout == "3 rows stored, 0 there already, 6 bad\n"
     told = done.stderr.splitlines()
     assert ["FORBIDDEN" in line for line in told] == [True, False] * 3
     assert ["not found" in line for line in told] == [False, True] * 3
@@ -203,7 +203,7 @@ def test_sensors_that_the_caller_only_reads_do_not_keep_out_his_own(tmp_path):
         ]
         write(server, "x.jsonl", elements)
         done = imported(server, "x.jsonl", "--api-key", device.key, status=1)
-        assert done.stdout == "3 rows stored, 0 were there already, 3 bad\n"
+        assert done.stdout == "3 rows stored, 0 there already, 3 bad\n"
         assert all("FORBIDDEN" in line for line in done.stderr.splitlines())
 
 

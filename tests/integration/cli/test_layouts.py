@@ -306,7 +306,7 @@ def test_a_file_of_another_program_is_stored_to_the_row(server, file):
     assert done.stderr.startswith(refused or "")
     assert done.stdout.startswith(f"{len(rows)} rows stored")
     again = run(server, "import", path, "--sensor", name, *options)
-    assert again.stdout.startswith(f"0 rows stored, {len(rows)} were there already")
+    assert again.stdout.startswith(f"0 rows stored, {len(rows)} there already")
 
 
 def test_most_files_of_other_programs_need_no_more_than_two_options():
@@ -372,7 +372,7 @@ def test_a_dry_run_refuses_what_the_server_would_refuse(server):
     shown, done = run(server, *command, "--dry-run"), run(server, *command)
     assert sorted(shown.stderr.splitlines()) == sorted(done.stderr.splitlines())
     assert shown.stderr.count("line ") == 6
-    assert "1 rows would be sent, 6 are bad" in shown.stdout
+    assert "1 row would be sent, 6 bad" in shown.stdout
     assert shown.returncode == done.returncode == 1
 
 
@@ -406,7 +406,7 @@ def test_an_archive_is_read_like_its_file(server):
     packed = gzip.compress((FOLDER / "thingsboard.csv").read_bytes())
     (server.folder / "x.csv.gz").write_bytes(packed)
     done = run(server, "import", "x.csv.gz", "--sensor", "archive", *UTC)
-    assert done.stdout == "2 rows stored, 0 were there already, 0 bad\n"
+    assert done.stdout == "2 rows stored, 0 there already, 0 bad\n"
     assert stored(server, "archive") == moments(LAYOUTS["thingsboard.csv"][1])
 
 
@@ -415,14 +415,14 @@ def test_logs_of_another_program_are_stored_and_what_has_no_room_is_named(server
     text = "time,host,level,message,thread\n2024-05-01T12:00:00Z,logger,WARN,low,7\n"
     (server.folder / "syslog.csv").write_text(text)
     done = run(server, "import", "syslog.csv", "--kind", "log", "--sensor-column", "host")
-    assert done.stdout == "1 rows stored, 0 were there already, 0 bad\n"
+    assert done.stdout == "1 row stored, 0 there already, 0 bad\n"
     assert done.stderr == "left out: thread: a log message has nothing for it\n"
     (page,) = server.http.get("/sensors/logger/logs").json()
     assert (page["severity"], page["subject"]) == ("warning", "low")
     text = '{"time":"2024-05-01T12:00:00Z","level":"WARN","message":"low","thread":7}\n'
     (server.folder / "syslog.jsonl").write_text(text)
     done = run(server, "import", "syslog.jsonl", "--kind", "log", "--sensor", "logger")
-    assert done.stdout == "0 rows stored, 1 were there already, 0 bad\n"
+    assert done.stdout == "0 rows stored, 1 there already, 0 bad\n"
     assert done.stderr == "left out: thread: a log message has nothing for it\n"
 
 
@@ -446,10 +446,10 @@ def test_a_table_is_gone_on_with_where_it_was_unless_it_is_meant_otherwise(serve
     side = server.folder / "r.csv.import.json"
     side.write_text(json.dumps(state))
     done = run(server, *command, "--time-zone", "+01:00")
-    assert done.stdout.startswith("3,000 rows stored, 0 were")
+    assert done.stdout.startswith("3,000 rows stored, 0 there")
     side.write_text(json.dumps(state))
     done = run(server, *command, *UTC)
-    assert done.stdout.startswith("3,000 rows stored, 0 were")
+    assert done.stdout.startswith("3,000 rows stored, 0 there")
     assert len(stored(server, "resumed")) == 5_000
 
 

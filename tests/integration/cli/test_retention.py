@@ -116,4 +116,4 @@ def test_the_plan_tells_what_waits_for_its_rollups(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("ROLLUP_RETENTION_DAYS", "0")
     assert json.loads(run("plan", "--json"))["not_rolled_up"] == 1
     result = CliRunner().invoke(app, ["retention", "plan"])
-    assert "1 measurements more are due" in result.stderr
+    assert "kept until rolled up: 1 measurement" in result.stderr

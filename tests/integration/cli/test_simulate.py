@@ -82,7 +82,8 @@ def test_what_was_acknowledged_is_what_is_stored(server, options):
 def test_as_fast_as_it_can(server):
     before = rows(server)
     summary = counted(server, "--sensors", "20", "--rate", "0", "--duration", "1")
-    assert summary["messages"] > 500
+    # At a message a second of each sensor it would be twenty.
+    assert summary["messages"] > 60
     assert acknowledged_rows(summary) == added(before, rows(server))
 
 

@@ -110,7 +110,7 @@ def moments(values, times=None):
 @pytest.mark.parametrize("view", ["v_attribute", "v_measurement"])
 def test_a_copy_of_the_view_imports_again(server, database_url, sensor, view):
     done = imported(server, copied(database_url, view))
-    assert done.stdout == f"{len(VALUES) + 1} rows stored, 0 were there already, 0 bad\n"
+    assert done.stdout == f"{len(VALUES) + 1} rows stored, 0 there already, 0 bad\n"
     other = moments([{"temperature": 23, "humidity": 64}])
     assert stored(server) == sorted([*moments(VALUES), *other])
     # Sent as it was, it is what is there already; and so is the copy of what is stored now.
@@ -118,24 +118,24 @@ def test_a_copy_of_the_view_imports_again(server, database_url, sensor, view):
     answer = server.http.post("/sensors/pump-1/measurements", json=sent).json()
     assert (answer["accepted"], answer["duplicates"]) == (0, len(VALUES))
     again = imported(server, copied(f"sqlite:///{server.folder}/heliograph.db", view))
-    assert again.stdout == f"0 rows stored, {len(VALUES) + 1} were there already, 0 bad\n"
+    assert again.stdout == f"0 rows stored, {len(VALUES) + 1} there already, 0 bad\n"
 
 
 def test_a_copy_of_log_messages_imports_again(server, database_url, sensor):
     done = imported(server, copied(database_url, "v_log"))
-    assert done.stdout == "2 rows stored, 0 were there already, 0 bad\n"
+    assert done.stdout == "2 rows stored, 0 there already, 0 bad\n"
     found = server.http.get("/sensors/pump-1/logs").json()
     assert [(each["subject"], each["details"]) for each in found] == [
         ("bat, low", '3.1 "V"'),
         ("started", None),
     ]
     again = imported(server, copied(f"sqlite:///{server.folder}/heliograph.db", "v_log"))
-    assert again.stdout == "0 rows stored, 2 were there already, 0 bad\n"
+    assert again.stdout == "0 rows stored, 2 there already, 0 bad\n"
 
 
 def test_a_copy_of_readings_has_its_three_attributes(server, database_url, sensor):
     done = imported(server, copied(database_url, "readings"))
-    assert done.stdout == "2 rows stored, 0 were there already, 0 bad, 8 without a value\n"
+    assert done.stdout == "2 rows stored, 0 there already, 0 bad, 8 without a value\n"
     numbers = [{"temperature": 22.5, "humidity": 65}, {"temperature": 23, "humidity": 64}]
     found = [json.loads(value) for _, value in stored(server)]
     assert sorted(found, key=lambda value: value["humidity"]) == numbers[::-1]
@@ -146,7 +146,7 @@ def test_the_newest_values_and_a_part_of_the_view_import(server, database_url, s
     shown = imported(server, copied(database_url, part), "--dry-run")
     assert shown.stdout.startswith("heading     of the view v_attribute\n")
     done = imported(server, copied(database_url, f"{part} WHERE attribute = 'temperature'"))
-    assert done.stdout == "2 rows stored, 0 were there already, 0 bad\n"
+    assert done.stdout == "2 rows stored, 0 there already, 0 bad\n"
     refused = imported(server, copied(database_url, part), "--time-zone", "UTC")
     assert "of the view v_attribute, in which nothing is open" in refused.stderr
 

@@ -56,7 +56,7 @@ def test_a_wide_export_imported_again_changes_nothing(tmp_path, database_url, na
         fill(server)
         run(server, "export", name, "--layout", "wide")
         done = run(server, "import", name)
-        assert done.stdout == "0 rows stored, 16 were there already, 0 bad\n"
+        assert done.stdout == "0 rows stored, 16 there already, 0 bad\n"
 
 
 def test_a_wide_export_for_a_spreadsheet_imported_again_changes_nothing(tmp_path):
@@ -64,7 +64,7 @@ def test_a_wide_export_for_a_spreadsheet_imported_again_changes_nothing(tmp_path
         fill(server)
         run(server, "export", "x.csv", "--layout", "wide", "--spreadsheet")
         assert ",'=1+1," in (tmp_path / "x.csv").read_text()
-        assert run(server, "import", "x.csv").stdout.startswith("0 rows stored, 16 were")
+        assert run(server, "import", "x.csv").stdout.startswith("0 rows stored, 16 there")
 
 
 def test_what_is_wide_moves_to_another_server(tmp_path):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import program
 from heliograph.store.duties import DutyName
@@ -70,6 +71,14 @@ class Several:
             is_json = answer.headers["Content-Type"].startswith("application/json")
             return json.loads(said) if is_json else said.decode()
 
+    def policies(self, count):
+        """Return the limit that as many answers tell, each by whichever worker."""
+        for _ in range(count):
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=SECONDS)
+            with contextlib.closing(connection):
+                connection.request("GET", "/ping")
+                yield connection.getresponse().headers["ratelimit-policy"]
+
     def instances(self, number):
         """Return what so many workers say of their instances, by number."""
         found = {}
@@ -125,13 +134,25 @@ async def test_workers_answer_on_the_same_ports_and_one_that_is_killed_is_starte
     assert {number for number, each in instances.items() if each["duties"]} == {0}
     assert instances[0]["duties"] == [name.value for name in DutyName]
     told = several.request("GET", "/metrics", **{"X-API-Key": ADMIN_KEY})
-    [(worker, held)] = re.findall(r'heliograph_duty_held{duty="rollups",worker="(.)"} (.)', told)
-    assert held == ("1" if worker == "0" else "0")
-    assert len(re.findall(r'process_cpu_seconds_total{worker="."}', told)) == 1
+    # Whichever is asked tells of all, each metric at one place.
+    held = re.findall(r'heliograph_duty_held{duty="rollups",worker="(.)"} (.)', told)
+    assert sorted(held) == [("0", "1"), ("1", "0"), ("2", "0")]
+    for kind in (r"process_cpu_seconds_total{", r"heliograph_ingest_rows_total{"):
+        assert len(re.findall(rf'^{kind}worker="."}}', told, re.MULTILINE)) == WORKERS
+    assert told.count("# TYPE heliograph_ingest_rows_total ") == 1
+    assert "heliograph_workers 3.0\nheliograph_workers_telling" not in told
+    for name in ("workers", "workers_telling"):
+        assert f"\nheliograph_{name} {WORKERS}.0\n" in told
+    assert len(list(text_string_to_metric_families(told))) == told.count("# TYPE")
     device = several.server.device()
     for client_id in ("a", "b", "c"):
         client = await Client.connected(several.server.mqtt_port, client_id, "admin", ADMIN_KEY)
         await client.close()
+    # Each reads its settings again when one is asked, and allows its share.
+    (several.server.folder / ".env").write_text("RATE_LIMIT_READ=3000\n")
+    asked = several.request("GET", "/rereadenv", **{"X-API-Key": ADMIN_KEY})
+    assert asked == {"changed": ["RATE_LIMIT_READ"], "restart_required": [], "workers_left": 0}
+    assert len(several.said(r'"settings read again"')) == WORKERS
     # While one is away the others answer whoever comes.
     killed = several.workers()[0]
     os.kill(killed, signal.SIGKILL)
@@ -139,6 +160,10 @@ async def test_workers_answer_on_the_same_ports_and_one_that_is_killed_is_starte
     again = set(several.workers())
     assert killed not in again
     assert len(again & first) == WORKERS - 1
+    # The one that was started again has read them too.
+    until(lambda: len(several.said(r'"settings read again"')) == WORKERS + 1)
+    # The number of the one that was killed counts as a server's for some seconds more.
+    assert set(several.policies(30)) <= {'"probe";q=1000;w=60', '"probe";q=750;w=60'}
     instances = several.instances(WORKERS)
     assert set(instances) == {1, 2, 3}
 
@@ -156,6 +181,8 @@ async def test_workers_answer_on_the_same_ports_and_one_that_is_killed_is_starte
     os.kill(still_one, signal.SIGSTOP)
     try:
         assert {several.request("GET", "/ping")["status"] for _ in range(9)} == {"OK"}
+        told = several.request("GET", "/metrics", **{"X-API-Key": ADMIN_KEY})
+        assert f"\nheliograph_workers_telling {WORKERS - 1}.0\n" in told
     finally:
         os.kill(still_one, signal.SIGCONT)
     assert several.server.terminate() == 0

@@ -9,7 +9,7 @@ import pytest
 from broker import PLAIN
 from heliograph.configuration import publisher as publishing
 from mqtt_client import Client, connect, numbered, publish, published, subscribe
-from server import eventually, migrated_database, running
+from server import eventually, migrated_database, retained_is_sent, running
 
 # What it runs of the product, others run too.
 pytestmark = pytest.mark.uncovered
@@ -183,6 +183,7 @@ async def test_both_the_listener_and_a_broker(tmp_path, mosquitto, monkeypatch):
         client = await server.connect(device)
         client.send(subscribe(f"configurations/{device.device_id}"))
         assert (await client.packet())[0] == 0x90
+        await retained_is_sent()
         await configured(server, device, 1)
         message = published(await client.packet())
         assert json.loads(message.payload)["revision"] == 0

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from mqtt_client import PUBACK, kept, numbered, publish, published, subscribe, subscriptions
-from server import eventually, running
+from server import eventually, retained_is_sent, running
 
 
 async def configure(server, device, configuration):
@@ -54,6 +54,7 @@ async def test_a_connected_device_gets_it_at_once_and_acknowledges(tmp_path):
     async with running(tmp_path) as server:
         device = await server.device()
         client = await subscribed(server, device)
+        await retained_is_sent()
         assert await configure(server, device, {"interval": 60}) == 0
         message = await received(client)
         assert message.topic == f"configurations/{device.device_id}"
@@ -96,6 +97,7 @@ async def test_others_get_only_what_they_may_see(tmp_path):
         admin.send(subscribe("configurations/#"))
         assert (await admin.packet())[0] == 0x90
         client = await subscribed(server, other)
+        await retained_is_sent()
         await configure(server, device, 1)
         assert (await received(admin)).topic == "configurations/device-1"
         await client.quiet()
@@ -109,6 +111,7 @@ async def test_each_name_is_a_topic_and_each_client_gets_it_once(tmp_path):
         topics = [f"configurations/{device.device_id}", f"configurations/{device.identifier}"]
         client.send(subscriptions(*((topic, 1) for topic in topics)))
         assert (await client.packet())[0] == 0x90
+        await retained_is_sent()
         await configure(server, device, 1)
         assert (await received(client)).topic in topics
         await eventually_state(server, device, "published")

@@ -178,6 +178,37 @@ async def test_never_older_over_newer(store, register):
         assert broker.revisions(name)[-1] == 99
 
 
+async def test_what_changes_between_the_claim_and_the_look_is_published_once(store, register):
+    sensor, broker, subscribers = await register(device_id="pump"), Broker(), Subscribers()
+    claim = store.publications.claim
+    changed = []
+
+    async def claiming(*arguments):
+        claimed = await claim(*arguments)
+        if claimed and not changed:
+            changed.append(await store.configurations.add(sensor.number, "1"))
+        return claimed
+
+    store.publications.claim = claiming
+    await store.configurations.add(sensor.number, "0")
+    async with publishes(store, broker, subscribers):
+        await eventually(nothing_left(store))
+    assert broker.revisions("pump") == broker.revisions(sensor.identifier) == [1]
+    assert [revision for *_, revision in subscribers.shown] == [1]
+    assert await states(store, sensor.number) == ["superseded", "published"]
+
+
+async def test_of_what_another_publishes_nothing_newer_is_shown(store, register):
+    sensor, subscribers = await register(device_id="pump"), Subscribers()
+    publisher = Publisher(store.publications, broker=None, subscribers=subscribers, alone=False)
+    for revision in range(2):
+        await store.configurations.add(sensor.number, str(revision))
+        await publisher.show({"pump": 0, sensor.identifier: 0, "nobody": 0})
+    assert [revision for *_, revision in subscribers.shown] == [0]
+    await publisher.show({"pump": 1, sensor.identifier: 1})
+    assert [revision for *_, revision in subscribers.shown] == [0, 1]
+
+
 async def test_two_instances_never_publish_one_name_at_once(postgresql_url):
     """Their brokers are one; each name's last word is its newest revision."""
     stores = [await open_store(postgresql_url) for _ in range(2)]

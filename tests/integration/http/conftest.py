@@ -6,7 +6,9 @@ import json
 import shutil
 import socket
 import uuid
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import httpx
 import pytest
@@ -167,12 +169,16 @@ def site(migrated, tmp_path):
                 **overrides,
             },
         )
-        async with Application(settings).running() as services:
-            exports = ExportSlots()
-            web = create_web(services, exports)
-            transport = httpx.ASGITransport(BriefStreams(web), raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-                yield Site(services, web, http, exports)
+        exports, application = ExportSlots(), Application(settings)
+        creating = partial(create_web, export_slots=exports)
+        with mock.patch("heliograph.app.create_web", creating):
+            async with application.running() as services:
+                web = application.web
+                transport = httpx.ASGITransport(BriefStreams(web), raise_app_exceptions=False)
+                async with httpx.AsyncClient(
+                    transport=transport, base_url="http://localhost"
+                ) as http:
+                    yield Site(services, web, http, exports)
 
     return running
 
@@ -205,9 +211,11 @@ class Events:
 
     async def event(self, *names):
         """Return the next event of these names, or of any."""
-        while (block := await self.block()) is not None:
-            if "event" in block and (not names or block["event"] in names):
-                return block["event"], json.loads(block["data"])
+        # A stream on which nothing happens says each few seconds that it is there.
+        async with asyncio.timeout(STREAM_SECONDS):
+            while (block := await self.block()) is not None:
+                if "event" in block and (not names or block["event"] in names):
+                    return block["event"], json.loads(block["data"])
         return None
 
 

@@ -783,3 +783,45 @@ async def test_a_log_in_that_a_deactivation_overtakes_opens_nothing(site, monkey
         monkeypatch.setattr(here.services.passwords, "verify", overtaken)
         response = await here.http.post("/authentication", json=ADA)
         assert (response.status_code, response.json()["code"]) == (401, "INVALID_CREDENTIALS")
+
+
+async def test_where_one_is_logged_in_is_listed_and_ended(site, database_url):
+    async with site(database_url=database_url) as here:
+        agent = "Field/1\x1b[2J" + "x" * 300
+        await here.http.post("/users", json=ADA, headers={"user-agent": agent})
+        opened = await here.http.post("/authentication", json=ADA, headers={"user-agent": "Desk"})
+        desk = bearer(opened.json()["access_token"])
+        now_at, field = (await here.http.get("/users/me/sessions", headers=desk)).json()
+        assert (now_at["user_agent"], now_at["is_current"]) == ("Desk", True)
+        assert now_at["address"] == field["address"] == "127.0.0.1"
+        assert field["is_current"] is False
+        assert field["user_agent"].startswith("Field/1\\x1b[2Jx")
+        assert len(field["user_agent"]) == 255
+        assert field["last_used_at"] is None
+        assert parse(now_at["expires_at"]) - parse(now_at["created_at"]) == 30 * DAY
+        # What memory knows is written with what sensors have sent.
+        await here.services.registry.flush()
+        account = await here.services.store.accounts.find_username("ada")
+        stored = await here.services.store.accounts.sessions(account.identifier, now())
+        assert [each.used_at for each in stored] == [parse(now_at["last_used_at"]), None]
+        mine = hash_key(desk["authorization"].removeprefix("Bearer ").encode())
+        later = now() + 4 * MINUTE
+        for used, noted in ((later, stored[0].used_at), (later + 2 * MINUTE, later + 2 * MINUTE)):
+            here.services.registry.note_session(mine, used)
+            await here.services.registry.flush()
+            again = await here.services.store.accounts.sessions(account.identifier, now())
+            assert again[0].used_at == noted
+        # No time moves back.
+        await here.services.store.accounts.touch_sessions({mine: 5, b"\x01" * 32: 5})
+        again = await here.services.store.accounts.sessions(account.identifier, now())
+        assert [each.used_at for each in again] == [later + 2 * MINUTE, None]
+        path = f"/users/me/sessions/{field['id']}"
+        assert (await here.http.delete(path, headers=desk)).status_code == 204
+        gone = await here.http.delete(path, headers=desk)
+        assert (gone.status_code, gone.json()["code"]) == (404, "SESSION_NOT_FOUND")
+        left = (await here.http.get("/users/me/sessions", headers=desk)).json()
+        assert [each["id"] for each in left] == [now_at["id"]]
+        # One's own as well: then one is logged out.
+        path = f"/users/me/sessions/{now_at['id']}"
+        assert (await here.http.delete(path, headers=desk)).status_code == 204
+        assert await status(here, desk) == 401

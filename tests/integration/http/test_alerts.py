@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from heliograph.http.alerts import alert_frames
+from heliograph.live.streams import SERVER
 from heliograph.model.alert import NewAlert
 from heliograph.model.time import HOUR, now, parse, to_epoch_seconds, to_rfc3339
 from heliograph.processing import alerting
 from heliograph.store.alerts import change_alerts
-from integration.http.conftest import ADMIN
+from integration.http.conftest import ADMIN, send
 from ports import free_port
 from server import eventually
 
@@ -42,7 +43,7 @@ async def begin(here, device_id=None, network=None, rule=RULE, **members):
 
 
 async def test_an_alert_is_read_acknowledged_and_cleared(here):
-    await here.device("pump-1")
+    await here.device("pump-1", name="Pump")
     alert = await begin(here, "pump-1", rule="rule")
     shown = (await here.http.get(f"/alerts/{alert.id}")).json()
     assert (shown["state"], shown["severity"], shown["device_id"]) == (
@@ -50,6 +51,7 @@ async def test_an_alert_is_read_acknowledged_and_cleared(here):
         "warning",
         "pump-1",
     )
+    assert shown["sensor_name"] == "Pump"
     assert [event["event"] for event in shown.pop("events")] == ["raised"]
     listed = await here.http.get("/alerts")
     assert (listed.json(), listed.headers["x-total-count"]) == ([shown], "1")
@@ -136,7 +138,7 @@ async def test_alerts_of_the_server_are_the_administrators(here):
 
 
 async def test_a_silence_is_made_changed_and_ended(here, monkeypatch):
-    await here.device("pump-1")
+    await here.device("pump-1", name="Pump")
     foreign = await here.network("other")
     document = {"name": "Too hot", "condition": {"attribute": "t", "above": 30}}
     rule = (await here.http.post("/rules", json=document)).json()["id"]
@@ -147,6 +149,7 @@ async def test_a_silence_is_made_changed_and_ended(here, monkeypatch):
     assert answer.status_code == 201, answer.text
     made = answer.json()
     assert (made["device_id"], made["author"], made["ends_at"]) == ("pump-1", "admin", ends_at)
+    assert made["sensor_name"] == "Pump"
     alert = await begin(here, "pump-1", rule="rule")
     assert (await here.http.get(f"/alerts/{alert.id}")).json()["silenced"] is True
     path = f"/silences/{made['id']}"
@@ -206,11 +209,33 @@ async def test_streams_of_the_network_show_what_becomes_of_alerts(here):
     await here.http.post(f"/alerts/{alert.id}/clear")
     await begin(here, rule="broker")
     members = [msgspec.json.decode(frame.data) for frame in shown]
-    assert [each["event"] for each in members] == ["raised", "acknowledged", "cleared"]
+    assert [each["event"] for each in members] == ["raised", "acknowledged", "cleared", "raised"]
     assert {frame.kind for frame in shown} == {"alert"}
-    assert {frame.network for frame in shown} == {alert.network_identifier}
-    assert members[1]["device_id"] == "pump-1"
+    assert [frame.network for frame in shown] == [alert.network_identifier] * 3 + [SERVER]
+    assert [each["device_id"] for each in members] == ["pump-1"] * 3 + [None]
+    assert (members[3]["rule"], members[3]["sensor_identifier"]) == ("broker", None)
     assert members[1]["acknowledged_by"] == "admin"
+
+
+async def test_administrators_are_shown_the_servers_own_alerts(here, serving, watching):
+    ash = await here.user("ash")
+    network = await here.network("kanto", ash="owner")
+    pump = await here.device("pump-1", network_identifier=network)
+    async with (
+        serving(here.web) as port,
+        watching(port, "/events") as admins,
+        watching(port, "/events?sensor=pump-1") as narrowed,
+        watching(port, f"/streams/{network}?kind=alert") as of_network,
+        watching(port, "/events", ash) as owners,
+        watching(port, "/events", pump) as devices,
+    ):
+        await begin(here, rule="broker")
+        await begin(here, "pump-1", rule="rule")
+        assert [(await admins.event())[1]["rule"] for _ in range(2)] == ["broker", "rule"]
+        for each in (narrowed, of_network, owners):
+            assert (await each.event())[1]["rule"] == "rule"
+        await send(here, 1, sensor="pump-1")
+        assert (await devices.event())[0] == "measurement"
 
 
 async def test_alerts_of_a_rule_that_is_gone_are_cleared(here):

@@ -543,6 +543,23 @@ async def test_who_is_told_of_too_many_requests_is_read_no_further_for_a_moment(
         its.close()
 
 
+async def test_who_is_told_that_there_is_no_room_is_read_no_further_for_a_moment(site, monkeypatch):
+    monkeypatch.setattr(connections, "REFUSED_SECONDS", 0.2)
+    async with site() as here, bounded_server(here.web) as port, asyncio.timeout(60):
+        device = await here.device("pump")
+        here.services.http_ingest.state.database_available = False
+        loop = asyncio.get_running_loop()
+        reader, writer = await connect(port)
+        head = f"POST /ingest HTTP/1.1\r\nHost: x\r\nX-API-Key: {device['x-api-key']}\r\n"
+        request = f"{head}Content-Length: 7\r\n\r\n".encode() + b'{"n":1}'
+        began = loop.time()
+        for _ in range(3):
+            writer.write(request)
+            assert b" 503 " in await answer(reader)
+        assert loop.time() - began >= 0.2 * 2
+        writer.close()
+
+
 async def test_who_goes_while_he_is_not_read_is_forgotten(site):
     async with site(rate_limit_read=1) as here, bounded_server(here.web) as port:
         for _ in range(2):

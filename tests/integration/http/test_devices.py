@@ -19,6 +19,7 @@ REPRESENTATION = {
     "modality",
     "node_id",
     "device_id",
+    "configuration_state",
     "is_active",
     "created_at",
     "last_seen_at",
@@ -32,6 +33,7 @@ REPRESENTATION = {
     "latitude",
     "longitude",
     "place",
+    "packing",
 }
 # What is answered of a single one.
 FULL = REPRESENTATION | {"text_attributes"}
@@ -193,7 +195,7 @@ async def test_a_batch_that_is_taken_in_places_names_them_and_registers_nothing(
         ({"devices": [{"device_id": "a"}, {"device_id": 7}]}, [[1, "device_id"]]),
         ([{"device_id": "a"}, 7], [[1]]),
         ({"devices": {"device_id": "a"}}, [[]]),
-        ({"device_id": "a"}, [[]]),
+        ({"device_id": "a"}, [["device_id"]]),
         ("a", [[]]),
         ([{"device_id": f"a{at}"} for at in range(1_001)], [[]]),
     ],
@@ -273,6 +275,16 @@ async def test_a_new_key_ends_the_old_one(site):
         new = {"x-api-key": rotated.json()["api_key"]}
         assert (await here.http.get("/devices/pump-1", headers=old)).status_code == 401
         assert (await here.http.get("/devices/pump-1", headers=new)).status_code == 200
+        for _ in range(2):
+            ended = await here.http.delete("/devices/pump-1/key", headers=ADMIN)
+            assert (ended.status_code, ended.content) == (204, b"")
+            sent = await here.http.post("/ingest", json={"t": 1}, headers=new)
+            assert sent.status_code == 401
+        device = (await here.http.get("/devices/pump-1", headers=ADMIN)).json()
+        assert device["is_active"] is True
+        again = (await here.http.post("/devices/pump-1/key", headers=ADMIN)).json()["api_key"]
+        sent = await here.http.post("/ingest", json={"t": 1}, headers={"x-api-key": again})
+        assert sent.status_code == 201
 
 
 async def test_a_deactivated_device_stays_readable_for_the_admin(site):

@@ -1,5 +1,6 @@
 """Two servers on one PostgreSQL: who watches at one sees what comes to the other."""
 
+import asyncio
 import contextlib
 import json
 
@@ -7,9 +8,10 @@ import pytest
 
 from heliograph.ingest import elsewhere
 from heliograph.live.frames import notice
+from heliograph.mqtt import session
 from heliograph.settings import Address
 from integration.http.conftest import ADMIN, ADMIN_KEY, send, values
-from mqtt_client import Client, publish, subscribe
+from mqtt_client import PUBACK, Client, numbered, publish, published, subscribe
 from server import eventually
 
 LISTEN = (Address("127.0.0.1", 0),)
@@ -119,6 +121,74 @@ async def test_a_stream_resumes_at_the_other_server(pair, watching):
             while 100 not in seen:
                 seen += await values(events, 1)
         assert sorted(seen) == [*range(next(sent)), 100]
+
+
+async def test_a_stream_resumes_where_nobody_watched_after_its_server_was_killed(pair, watching):
+    async with pair() as (one, port, two, other_port):
+        await one.device("pump")
+        async with watching(port, "/events?kind=measurement") as events:
+            # From here on it tells the other one nothing, as if it were killed before.
+            one.services.elsewhere._send = asyncio.Event().wait
+            await send(one, 0)
+            await send(two, 1)
+            seen = await values(events, 2)
+            last = events.last_id
+        await send(two, 2)
+        path = f"/events?kind=measurement&last_event_id={last}"
+        async with watching(other_port, path) as events:
+            seen += await values(events, 1)
+            await send(two, 3)
+            seen += await values(events, 1)
+        assert sorted(seen) == [0, 1, 2, 3]
+        # Its end tells what it has to tell.
+        del one.services.elsewhere._send
+
+
+async def test_a_subscriber_gets_all_that_came_while_its_server_stood_still(pair, monkeypatch):
+    monkeypatch.setattr(elsewhere, "PAGE_ROWS", 20)
+    monkeypatch.setattr(elsewhere, "ROOM_SECONDS", 0.2)
+    monkeypatch.setattr(session, "OUTGOING_WINDOW", 8)
+    monkeypatch.setattr(session, "OUTGOING_MESSAGES", 40)
+    monkeypatch.setattr(session, "ROOM_MESSAGES", 10)
+    async with pair(mqtt_listen=LISTEN) as (one, _, two, _):
+        keys = [(await one.device(name))["x-api-key"] for name in ("pump", "valve")]
+        port, far_port = (each.services.listener.addresses[0][1] for each in (one, two))
+        reader, sleeper = [
+            await Client.connected(far_port, name, "admin", ADMIN_KEY)
+            for name in ("reader", "sleeper")
+        ]
+        for client in (reader, sleeper):
+            client.send(subscribe("measurements/#"))
+            assert (await client.packet())[0] == 0x90
+        show, goes_on = two.services.elsewhere._show_due, asyncio.Event()
+
+        async def show_later():
+            await goes_on.wait()
+            await show()
+
+        two.services.elsewhere._show_due = show_later
+        devices = [
+            await Client.connected(port, name, name, key)
+            for name, key in zip(("pump", "valve"), keys, strict=True)
+        ]
+        for count in range(150):
+            # In turns, so that no two are of one message.
+            name = ("pump", "valve")[count % 2]
+            device = devices[count % 2]
+            device.send(publish(f"measurements/{name}", b'{"value": %d}' % count, packet_id=1))
+            assert await device.packet() == b"\x40\0\1"
+        goes_on.set()
+        found = []
+        while len(found) < 150:
+            message = published(await reader.packet(10))
+            (measurement,) = json.loads(message.payload)["measurements"]
+            found.append(measurement["value"])
+            reader.send(numbered(PUBACK, message.packet_id))
+        assert found == list(range(150))
+        # Who takes nothing has lost the oldest of it.
+        assert two.services.listener.counts.dropped == 150 - 8 - 40
+        for client in (reader, sleeper, *devices):
+            await client.abort()
 
 
 async def test_without_its_connection_a_server_looks_into_the_tables(pair, watching, monkeypatch):

@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import json
 import time
@@ -6,6 +7,7 @@ import pytest
 
 from heliograph.ingest.decode import decode_batch
 from heliograph.model.time import from_rfc3339
+from server import blocked
 
 # What it runs of the product, others run too.
 pytestmark = pytest.mark.uncovered
@@ -41,6 +43,32 @@ async def test_a_repeat_is_answered_with_the_first_ones_id(site):
         assert (first.status_code, again.status_code) == (201, 201)
         assert first.json() == again.json()
         assert len(await history(here, "pump-1")) == 1
+
+
+async def test_of_what_waits_for_its_commit_only_the_rows_are_held(site, monkeypatch):
+    """What was read of a batch took as much memory as its rows, for as long as they waited."""
+    parts, readings = [], []
+
+    def decoded(*arguments):
+        parts.extend(decode_batch(*arguments))
+        return parts
+
+    monkeypatch.setattr("heliograph.http.ingest.decode_batch", decoded)
+    async with site() as here:
+        key = await here.device("pump-1")
+        post = here.services.http_ingest.post_readings
+
+        async def noted(given, *arguments):
+            readings.append(given)
+            return await post(given, *arguments)
+
+        monkeypatch.setattr(here.services.http_ingest, "post_readings", noted)
+        async with blocked(here.services) as started:
+            body = [{"n": at, "timestamp": 1_700_000_000 + at} for at in range(3)]
+            posting = asyncio.create_task(here.http.post("/ingest/batch", json=body, headers=key))
+            await started.wait()
+            assert [part.readings for part in parts] == readings == [[]]
+        assert (await posting).json()["accepted"] == 3
 
 
 BAD_READINGS = (

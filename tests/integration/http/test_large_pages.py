@@ -246,6 +246,18 @@ async def test_an_answer_that_is_cut_off_counts_as_had(monkeypatch):
     other.release()
 
 
+def test_what_was_reserved_in_vain_is_given_back():
+    answering = answers.Answering(4 << 20)
+    held = answers.HeldAnswer(answering)
+    held.hold(4 << 20)
+    held.hold(1 << 20)
+    assert answering.bytes == held.bytes == 1 << 20
+    answers.HeldAnswer(answering).hold(3 << 20)
+    held.hold(100)
+    assert held.bytes == 0
+    assert answering.bytes == 3 << 20
+
+
 async def test_callers_who_have_had_nothing_for_a_while_are_forgotten(monkeypatch):
     monkeypatch.setattr(answers, "MAXIMUM_CALLERS", 5)
     answering = answers.Answering()

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from argon2 import PasswordHasher
 
+from heliograph.access.windows import Limit
 from heliograph.model.credentials import hash_key
 from heliograph.model.time import now
 from heliograph.store.accounts import SESSION
@@ -174,7 +175,7 @@ async def test_an_address_behind_a_trusted_proxy_is_its_clients(site, hashing, s
 
 
 async def test_right_passwords_count_too(site, monkeypatch):
-    monkeypatch.setattr("heliograph.access.limiter.RIGHT_OF_ACCOUNT_AND_ADDRESS", 5)
+    monkeypatch.setattr("heliograph.access.limiter.RIGHT_OF_ACCOUNT_AND_ADDRESS", Limit("a", 5))
     async with site(rate_limit_failed_logins=1_000) as here:
         await here.account("ada")
         async with client(here, "6.6.6.6") as http, client(here, "1.1.1.1") as other:

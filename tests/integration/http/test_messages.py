@@ -86,7 +86,7 @@ async def test_everything_received_is_listed_newest_first(server):
     for query, kinds in (
         ({"kind": "packet"}, ["packet", "packet"]),
         ({"kind": ["log", "measurement"]}, ["log", "measurement"]),
-        ({"sensor": "pump"}, ["packet", "heartbeat", "log", "measurement"]),
+        ({"sensor": "pump"}, ["rejected", "packet", "heartbeat", "log", "measurement"]),
         ({"sensor": "pump", "kind": "packet"}, ["packet"]),
         ({"reason": "MALFORMED_JSON"}, ["rejected"]),
         ({"key": "measurements.t"}, ["packet", "packet"]),
@@ -254,6 +254,11 @@ async def test_messages_over_mqtt_are_submitted_again_as_their_topics_say(server
         ["TIMESTAMP_IN_FUTURE"], ["WRONG_TYPE"], ["WRONG_TYPE"], ["INVALID_STATUS"],
         ["UNKNOWN_TOPIC"], ["UNKNOWN_SENSOR"],
     ]  # fmt: skip
+    # What the pump sent for the fan is not the pump's.
+    listing = await listed(server, kind="rejected", sensor="pump")
+    assert [each["topic"] for each in listing["messages"]] == [
+        "measurement/pump", "status/pump", "packets/pump", "heartbeats/pump", "measurements/pump",
+    ]  # fmt: skip
     # The cause of the first is mended by time.
     clock = server.services.http_ingest.clock
     monkeypatch.setattr(type(clock), "now", lambda _: 1_798_000_000_000_000)
@@ -338,3 +343,17 @@ async def test_who_may_see_and_resubmit_what(site):
         narrowed = {"sensor": "pump"}
         answer = await here.http.post("/messages/resubmit", json=narrowed, headers=accounts["vera"])
         assert answer.status_code == 403
+
+
+async def test_messages_for_which_there_was_no_time_are_resubmitted_from_the_cursor_on(
+    server, monkeypatch
+):
+    pump = await server.device("pump")
+    await sent(server, "/ingest", b"{", pump.key, status=400)
+    with monkeypatch.context() as patch:
+        patch.setattr("heliograph.http.messages.RESUBMITTING_SECONDS", -1)
+        first = (await server.http.post("/messages/resubmit", json={})).json()
+    assert (first["stored"], first["kept"]) == (0, [])
+    rest = (await server.http.post("/messages/resubmit", json={"cursor": first["cursor"]})).json()
+    assert (len(rest["kept"]), rest["cursor"]) == (1, None)
+    assert first["cursor"] is not None

@@ -183,7 +183,7 @@ async def test_aggregates_of_an_archive(here):
     async def pace():
         pass
 
-    rolling = Rolling(here.store.engine, pace)
+    rolling = Rolling(here.store, pace)
 
     async def rolled_up():
         await rolling.redo(await rolling.newest_mark())

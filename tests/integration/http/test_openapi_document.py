@@ -191,6 +191,7 @@ def things(server):
     channel = http.post("/channels", json=to | members).json()
     node = http.post("/nodes", json={"serial_number": "n", "firmware_version": "1"}).json()
     silence = http.post("/silences", json={"starts_at": 4_102_444_800, "ends_at": 4_102_448_400})
+    board = http.post(f"/networks/{network}/boards", json={"name": "Lobby"}).json()
     with sqlite3.connect(server.folder / "heliograph.db") as database:
         made = database.execute(
             "INSERT INTO alert (rule, name, severity, summary, raised_at, noted_at, telling)"
@@ -200,6 +201,7 @@ def things(server):
     return {
         "alert_id": alert,
         "silence_id": silence.json()["id"],
+        "board_id": board["id"],
         "identifier": "greenhouse-1",
         "device_id": "greenhouse-1",
         "network_identifier": network,
@@ -225,12 +227,16 @@ def test_every_request_bodys_example_works(server, document, things):
             told = server.http.post("/authentication", json=USER).json()
             headers = {"content-type": kind, "authorization": f"Bearer {told['access_token']}"}
         for shows, example in media["examples"].items():
+            if path.endswith("/setup"):
+                example["value"]["code"] = server.http.headers["x-api-key"]
             form = {"data" if "form" in kind else "json": example["value"]}
             url = f"{server.http.base_url}{path.format(**things)}"
             if path.endswith("/test"):
                 url += "?sensor=greenhouse-1"
             answer = httpx.request(method, url, headers=headers, **form)
             assert answer.is_success, (method, path, shows, answer.text)
+            if path.endswith("/annotations"):
+                things["annotation_id"] = answer.json()["id"]
             if "rejected" in answer.text:
                 told = answer.json()
                 assert told["rejected"] == []

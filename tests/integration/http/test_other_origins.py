@@ -42,6 +42,10 @@ async def test_pages_of_an_origin_that_is_named_work_as_our_own(site, serving):
         assert told["allow-credentials"] == "true"
         assert told["allow-headers"] == "x-api-key"
         assert "PUT" in told["allow-methods"]
+        # No text of the caller's comes back as a header but names.
+        odd = {**PREFLIGHT, "access-control-request-headers": "x-api-key; <b>"}
+        asked = await http.options("/devices/pump", headers={**ALLOWED, **odd})
+        assert (asked.status_code, "allow-headers" in cors(asked)) == (200, False)
         # What is answered at once, by FastAPI, and by an error.
         for method, path, headers, expected in (
             ("POST", "/ingest", pump, 201),

@@ -46,6 +46,9 @@ async def test_a_device_is_shown_as_its_history_has_it(site, serving):
             message = await heard(client)
             history = (await running.http.get("/devices/pump/history", headers=ADMIN)).json()
             assert message == {"type": "reading", "device_id": "pump", "data": history[0]}
+        text = (await running.http.get("/metrics", headers=ADMIN)).text
+        route = 'route="/api/v1/realtime/subscribe/{device_id}"'
+        assert f'heliograph_http_requests_total{{{route},status="1xx"}} 1.0' in text
 
 
 async def test_a_client_chooses_what_it_is_shown(site, serving):
@@ -124,6 +127,10 @@ async def test_refusals_have_their_codes(site, serving):
                 with pytest.raises(websockets.ConnectionClosed) as closed:
                     await heard(client)
             assert closed.value.rcvd.code == code, path
+        text = (await running.http.get("/metrics", headers=ADMIN)).text
+        route = 'route="/api/v1/realtime/all"'
+        assert f'heliograph_http_requests_total{{{route},status="4xx"}} 4.0' in text
+        assert 'status="1xx"' not in text
 
 
 async def test_the_server_s_end_is_told(site, serving):

@@ -141,13 +141,14 @@ CHANGES = {
         lambda here: here.services.listener.shares.enter("x", Principal("x", "user")),
         None,
     ),
-    "rate_limit_failed_logins": ("0", lambda here: here.services.limiter._of_address, None),
+    "rate_limit_failed_logins": ("0", lambda here: here.services.limiter._per_address, 0),
     "retention_days": ("7", raw_days, {"raw_days": 7, "rollup_days": 0, "log_days": 0}),
     "rollup_retention_days": ("8", raw_days, {"raw_days": 0, "rollup_days": 8, "log_days": 0}),
     "log_retention_days": ("9", raw_days, {"raw_days": 0, "rollup_days": 0, "log_days": 9}),
     "rejected_per_source_per_hour": ("0", keeps_rejected, False),
     "rejected_max_bytes": ("0", keeps_rejected, False),
     "disk_budget": ("1GB", lambda here: here.services.disk.budget, 1_000_000_000),
+    "pack_after": ("26h", lambda here: here.services.packer.after, 26 * 3_600_000_000),
     "notice_window": ("2", lambda here: here.services.notifications.pace.window, 2_000_000),
     "notices_per_hour": ("3", lambda here: here.services.notifications.pace.per_hour, 3),
     "smtp_host": ("localhost", lambda here: mail(here).host, "localhost"),
@@ -226,12 +227,12 @@ async def test_each_setting_that_can_change_takes_effect_and_goes_back(here):
         await applied(here, beside)
         assert await seen(here, look) != expected, name
         answer = await applied(here, f"{beside}{name.upper()}={text}\n")
-        assert answer == {"changed": [name.upper()], "restart_required": []}
+        assert answer == {"changed": [name.upper()], "restart_required": [], "workers_left": 0}
         assert await seen(here, look) == expected, name
         here.services.access.limits.read._buckets.clear()
         # Twice is nothing new.
         again = await applied(here, f"{beside}{name.upper()}={text}\n")
-        assert again == {"changed": [], "restart_required": []}
+        assert again == {"changed": [], "restart_required": [], "workers_left": 0}
         assert (await applied(here, beside))["changed"] == [name.upper()]
         here.services.access.limits.read._buckets.clear()
     for client in here.clients.values():
@@ -242,13 +243,17 @@ async def test_003_4_4_3_rereadenv_applies_updated_variables_and_tells_of_errors
     """200 on success; errors are logged and answered, and nothing of a wrong file is applied."""
     for prefix in PREFIXES:
         answer = await here.http.get(f"{prefix}/rereadenv", headers=ADMIN)
-        assert (answer.status_code, answer.json()) == (200, {"changed": [], "restart_required": []})
+        assert (answer.status_code, answer.json()) == (
+            200,
+            {"changed": [], "restart_required": [], "workers_left": 0},
+        )
     found = await applied(
         here, "LOG_LEVEL=warning\nSESSION_DAYS=5\nPORT=9000\nMETRICS_TOKEN=" + TOKEN
     )
     assert found == {
         "changed": ["SESSION_DAYS", "METRICS_TOKEN", "LOG_LEVEL"],
         "restart_required": ["PORT"],
+        "workers_left": 0,
     }
     assert here.services.settings.port == 8_000
     (entry, _) = (await here.http.get("/audit?action=settings.change", headers=ADMIN)).json()

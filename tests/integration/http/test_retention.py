@@ -91,11 +91,24 @@ async def test_the_plan_tells_what_the_run_removes(site, database_url, aged, res
         await here.device("pump-3", network_identifier=other)
         for name in ("pump-1", "pump-2", "pump-3"):
             await aged(name, 200, 40.5, 20, 1)
-        await put(here, f"/networks/{own}/retention", raw_days=30, rollup_days=30, log_days=10)
         await put(here, "/sensors/pump-2/retention", raw_days=0)
+        days = {"raw_days": 30, "rollup_days": 30, "log_days": 10}
+        tried = await here.http.post(f"/networks/{own}/retention-preview", headers=ADMIN, json=days)
+        # It has changed nothing, and says what the change comes to.
+        before = await read(here, f"/networks/{own}/retention")
+        assert [before["raw_days"], before["removes"]["logs"]["rows"]] == [None, 0]
+        assert tried.json() == await put(here, f"/networks/{own}/retention", **days)
+        assert tried.json()["removes"]["logs"]["rows"] == 6
+        less = {"raw_days": 0, "log_days": 100}
+        tried = await here.http.post(f"/networks/{own}/retention-preview", headers=ADMIN, json=less)
+        assert tried.json()["removes"]["measurements"]["rows"] == 0
+        assert tried.json()["removes"]["logs"]["rows"] == 2
         plan = await read(here, "/retention")
         planned = {each["network_name"]: each for each in plan["networks"]}
         assert planned["other"]["removes"] == dict.fromkeys(KINDS, NOTHING)
+        effective = {name: each["effective"] for name, each in planned.items()}
+        assert effective["own"] == {"raw_days": 30, "rollup_days": 30, "log_days": 10}
+        assert effective["other"] == effective["default"] != effective["own"]
         removes = planned["own"]["removes"]
         assert planned["own"]["sensors"] == 2
         assert {kind: each["rows"] for kind, each in removes.items()} == {

@@ -294,3 +294,18 @@ async def test_a_rule_is_tried_on_what_is_stored(here, monkeypatch):
         assert (part["complete"], part["messages"]) == (False, messages)
         assert part["end"] == time(10 * messages)
         assert part["raises"] == (2 if messages else 0)
+
+
+async def test_who_may_not_edit_a_rule_sees_no_path_of_its_webhooks(here):
+    viewer, editor = await here.user("ada"), await here.user("bob")
+    network = await here.network("cellar", ada="viewer", bob="editor")
+    url = "https://chat.example.org/hooks/secret?key=1"
+    actions = [{"type": "webhook", "url": url}, {"type": "alert"}]
+    rule = await made(here, network_identifier=network, actions=actions)
+    for name in ADMIN:
+        del here.http.headers[name]
+    for headers, shown in ((viewer, "https://chat.example.org/***"), (editor, url)):
+        one = (await here.http.get(f"/rules/{rule['id']}", headers=headers)).json()
+        (listed,) = (await here.http.get("/rules", headers=headers)).json()
+        assert one == listed
+        assert [action.get("url") for action in one["actions"]] == [shown, None]

@@ -213,7 +213,8 @@ async def test_a_change_changes_what_is_present_and_nothing_else(here, method):
     async def change(**members):
         response = await here.http.request(method, f"/sensors/{sensor['id']}", json=members)
         assert response.status_code == 200, response.text
-        return response.json()
+        # How far a configuration has come changes by itself.
+        return {**response.json(), "configuration_state": sensor["configuration_state"]}
 
     assert await change() == sensor
     assert await change(name=None) == {**sensor, "name": None}
@@ -341,6 +342,27 @@ async def test_deleting_the_data_leaves_nothing(here, first):
     assert created["revision"] is None
     assert (await here.http.get("/sensors/pump-1/measurements")).json() == []
     assert (await here.http.delete("/sensors/pump-1?data=maybe")).status_code == 422
+
+
+async def test_what_waits_for_its_commit_is_erased_too(here, monkeypatch):
+    key = await here.device("pump-1")
+    store = here.services.store
+    write, has_begun, goes_on = store.write, asyncio.Event(), asyncio.Event()
+
+    async def held(batch):
+        has_begun.set()
+        await goes_on.wait()
+        return await write(batch)
+
+    monkeypatch.setattr(store, "write", held)
+    posting = asyncio.create_task(here.http.post("/ingest", json={"t": 1}, headers=key))
+    await has_begun.wait()
+    erasing = asyncio.create_task(here.http.delete("/sensors/pump-1?data=delete"))
+    pipeline = here.services.http_ingest._pipeline
+    await eventually(lambda: erasing.done() or pipeline._written is not None)
+    goes_on.set()
+    assert [(await each).status_code for each in (posting, erasing)] == [201, 204]
+    assert await store.newest() == (0, 0)
 
 
 async def test_a_node_may_be_named_in_the_body(here):
@@ -567,6 +589,23 @@ async def test_devices_read_their_own_record_only(here):
     ]:
         body = INVENTORY if method in ("POST", "PATCH") else None
         assert (await here.http.request(method, path, json=body, headers=key)).status_code == 403
+
+
+async def test_packing_is_refused_for_a_sensor_or_a_network(here):
+    sensor = await made(here, packing=False)
+    path = f"/sensors/{sensor['id']}"
+    assert (sensor["packing"], (await here.http.get(path)).json()["packing"]) == (False, False)
+    assert (await here.http.patch(path, json={"packing": True})).json()["packing"] is True
+    assert (await here.http.patch(path, json={"packing": None})).status_code == 422
+    (entry, *_) = (await here.http.get("/audit", params={"resource": sensor["id"]})).json()
+    assert entry["changes"] == {"packing": {"old": False, "new": True}}
+    network = f"/networks/{sensor['network_identifier']}"
+    changed = (await here.http.put(network, json={"packing": False})).json()
+    assert (changed["packing"], changed["shared_keys"]) == (False, True)
+    (entry, *_) = (
+        await here.http.get("/audit", params={"resource": sensor["network_identifier"]})
+    ).json()
+    assert entry["changes"] == {"packing": {"old": True, "new": False}}
 
 
 async def test_tags_labels_and_a_place_are_shown_changed_and_entered(here):

@@ -12,6 +12,7 @@ MOVING = (
     "connected_changed_at",
     "late",
     "revision",
+    "configuration_state",
     "text_attributes",
 )
 MOVING_RETENTION = ("cutoffs", "removes", "next_run_at")
@@ -42,6 +43,9 @@ async def here(site):
         rule = (await running.http.post("/rules", json=body)).json()
         body = {"sensor": "pump-1", "ends_at": to_rfc3339(now() + DAY)}
         silence = (await running.http.post("/silences", json=body)).json()["id"]
+        body = {"text": "x", "start": 1_780_000_000}
+        made = await running.http.post("/sensors/pump-1/annotations", json=body)
+        board = (await running.http.post(f"/networks/{network}/boards", json={"name": "x"})).json()
         running.paths = {
             "sensor": "/sensors/pump-1",
             "device": "/devices/pump-1",
@@ -51,6 +55,8 @@ async def here(site):
             "member": f"/networks/{network}/members/ash",
             "network's retention": f"/networks/{network}/retention",
             "silence": f"/silences/{silence}",
+            "board": f"/networks/{network}/boards/{board['id']}",
+            "annotation": f"/sensors/pump-1/annotations/{made.json()['id']}",
             "sensor's retention": "/sensors/pump-1/retention",
         }
         yield running
@@ -90,11 +96,14 @@ async def test_what_never_changes_is_refused_by_name_where_it_is_another(here):
 async def read_only(here, path):
     """Return what the document calls read-only in the body of a change."""
     document = (await here.http.get("/openapi.json")).json()
-    parts = len(path.split("/")) + 2
+    parts = ["", "api", "v1", *path.split("/")[1:]]
     for template, operations in document["paths"].items():
         ours = template.split("/")
         operation = operations.get("patch" if "devices" in path else "put", {})
-        if len(ours) == parts and ours[3] == path.split("/")[1] and operation.get("requestBody"):
+        is_it = len(ours) == len(parts) and all(
+            name == part or name.startswith("{") for name, part in zip(ours, parts, strict=True)
+        )
+        if is_it and operation.get("requestBody"):
             reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
             schema = document["components"]["schemas"][reference.split("/")[-1]]
             found = {name for name, each in schema["properties"].items() if each.get("readOnly")}

@@ -297,6 +297,7 @@ async def test_every_closed_body_refuses_a_member_that_the_document_does_not_lis
             "name",
         ),
         ("POST", "/devices/batch", {"devices": [], "device": 1}, ["device"], "devices"),
+        ("POST", "/devices/batch", {"deices": []}, ["deices"], "devices"),
         (
             "POST",
             "/sensors",
@@ -446,3 +447,19 @@ async def test_every_deletion_refuses_a_body_that_would_change_nothing(site):
         assert (await here.http.get("/sensors/pump-1", headers=ADMIN)).status_code == 200
         response = await here.http.request("DELETE", "/sensors/pump-1", json={}, headers=ADMIN)
         assert response.status_code == 204
+
+
+async def test_a_mistyped_member_within_another_one_is_told_what_was_meant(site):
+    async with site() as here:
+        await here.device("pump-1")
+        board = "/networks/default/boards"
+        series = [{"sensor": "pump-1", "attribut": "t"}]
+        for method, path, body, wrong, meant in (
+            ("PATCH", "/sensors/pump-1", {"attributes": {"t": {"units": "C"}}}, "units", "unit"),
+            ("POST", board, {"name": "P", "panels": [{"titel": "t"}]}, "titel", "title"),
+            ("POST", board, {"name": "P", "panels": [{"series": series}]}, "attribut", "attribute"),
+        ):
+            response = await here.http.request(method, path, json=body, headers=ADMIN)
+            told = [each for each in response.json()["detail"] if each["loc"][-1] == wrong]
+            expected = f"unknown member: did you mean `{meant}`?"
+            assert [each["msg"] for each in told] == [expected], response.text

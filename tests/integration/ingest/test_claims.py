@@ -62,8 +62,8 @@ async def waiting(postgresql_url, count=2):
         async with await psycopg.AsyncConnection.connect(postgresql_url) as connection:
             found = await connection.execute(
                 "SELECT count(*) FROM pg_stat_activity"
-                " WHERE application_name = 'heliograph writer' AND wait_event_type = 'Lock'"
-                " AND datname = current_database()"
+                " WHERE starts_with(application_name, 'heliograph writer')"
+                " AND wait_event_type = 'Lock' AND datname = current_database()"
             )
             return (await found.fetchone())[0] >= count
 

@@ -6,7 +6,6 @@ from heliograph.errors import ErrorCode, HeliographError
 from heliograph.ingest.clock import ClockWatch
 from heliograph.model.time import DAY, SECOND, now
 from heliograph.store.clock import Acceptance
-from heliograph.store.measurements import Measurements
 from ingest_core import clock_moved, running
 
 LOGS = [{"severity": "info", "subject": "started"}]
@@ -109,7 +108,7 @@ async def test_an_accepted_clock_goes_on_at_once_and_changes_nothing_stored(stor
     # Once its time has passed it counts like any other.
     later = now() + 4 * DAY
     monkeypatch.setattr("heliograph.store.measurements.now", lambda: later)
-    found = await Measurements(store.engine).latest(sensor.number)
+    found = await store.measurements.latest(sensor.number)
     assert {each.name: each.value for each in found} == {"t": 1, "old": 1, "timed": 1}
 
 

@@ -2,18 +2,25 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 
 import psycopg
 import pytest
 
+from heliograph import doctor
+from heliograph.doctor import Grade
 from heliograph.errors import AlreadyExistsError, StartError, StoreUnavailableError
 from heliograph.ingest.batch import IngestIds
 from heliograph.ingest.instance import Instance
 from heliograph.model.identifiers import MAXIMUM_INSTANCE, ingest_id_time
 from heliograph.model.records import Kind
 from heliograph.model.time import now
+from heliograph.settings import Settings
 from heliograph.store import open_store
+from heliograph.store.instances import Leased, Living
 from ingest_core import running
+from server import eventually
 
 POST = {"kind": Kind.MEASUREMENT}
 LEASE = 30_000_000
@@ -164,6 +171,31 @@ async def test_what_was_committed_after_all_keeps_its_ids(start, change, key):
     assert [r.id & MAXIMUM_INSTANCE for r in await core.rows(sensor)] == [0, 1]
 
 
+async def test_a_server_that_commits_nothing_has_a_number_of_its_own_again(start, change):
+    core = await start()
+    other = await take_over(core, start, change)
+    renewing = asyncio.create_task(core.pipeline.instance.run())
+    core.pipeline.instance.lost.add(core.pipeline.number_lost)
+    core.pipeline.instance.look()
+    await eventually(lambda: core.pipeline.instance.held)
+    renewing.cancel()
+    assert (core.ids.instance, other.ids.instance) == (1, 0)
+
+
+async def test_another_server_is_gone_once_it_is_not_found_for_a_while(store):
+    instance = Instance(store, IngestIds())
+    one, two = Living(1, "one", None), Living(2, "two", None)
+    counts = []
+    instance.counted.add(lambda: counts.append(len(instance.others)))
+    # As after a restart of the database: one of them has renewed its lease in time.
+    for began, found in ((0.0, [one, two]), (8.0, []), (15.0, [two])):
+        instance._note(Leased(0, found), began)
+        assert instance.others == [one, two]
+    instance._note(Leased(0, [two]), 24.0)
+    assert instance.others == [two]
+    assert counts == [2, 1]
+
+
 async def test_nothing_is_committed_while_the_number_is_uncertain(start, change):
     core = await start()
     sensor = await core.device("pump")
@@ -176,6 +208,28 @@ async def test_nothing_is_committed_while_the_number_is_uncertain(start, change)
     await change("ALTER TABLE away RENAME TO instance")
     await core.settled()
     assert await core.values(sensor) == [1]
+
+
+async def test_who_stands_still_is_told_from_who_has_ended(postgresql_url, store, change):
+    stopped = await open_store(postgresql_url)
+    await stopped.instances.take("stopped", LEASE)
+    await store.instances.take("lives", LEASE)
+    assert await store.instances.standing() == []
+    await change(f"UPDATE instance SET expires_at = {now()} WHERE token = 'stopped'")
+    [standing] = await store.instances.standing()
+    assert standing.number == 0
+    found = await doctor._servers(Settings(), store)
+    assert found.state is Grade.WARNING
+    process = f"{os.getpid()}@{socket.gethostname()}"[:44]
+    assert found.found.startswith(f"instances 0 ({process} since 20")
+    assert "Z) stand still" in found.found
+    await stopped.close()
+
+    async def ended():
+        return await store.instances.standing() == []
+
+    await eventually(ended, 10)
+    assert (await doctor._servers(Settings(), store)).state is Grade.OK
 
 
 async def test_a_number_rests_for_twice_the_lease(store, change):

@@ -44,6 +44,7 @@ class CountingStore:
     def __init__(self, store):
         self.engine = store.engine
         self.networks = store.networks
+        self.accounts = store.accounts
         self.lineage = store.lineage
         self.written_elsewhere = store.written_elsewhere
         self.sensors = CountingSensors(store.sensors)
@@ -243,6 +244,47 @@ async def test_two_looks_for_changes_follow_one_another(registry, sqlite_store, 
     gate.set()
     await asyncio.gather(first, second)
     assert registry.number(sensor.number).is_active is False
+
+
+async def test_a_database_put_back_that_has_gone_further_since_is_read_anew(
+    registry, sqlite_store, counting, monkeypatch
+):
+    counting.renew = sqlite_store.renew
+    told, had = [], sqlite_store.sensors.has_had
+    registry.rollbacks.add(lambda: told.append(1))
+    sensor = await sqlite_store.sensors.create(**members("pump"))
+    await registry.changed()
+    period = registry.number(sensor.number).reading
+    await sqlite_store.sensors.create(**members("fan"))
+
+    async def never(_):
+        return False
+
+    monkeypatch.setattr(sqlite_store.sensors, "has_had", never)
+    await registry.changed()
+    assert (told, period.is_over) == ([1], True)
+    monkeypatch.setattr(sqlite_store.sensors, "has_had", had)
+    await registry.changed()
+    assert registry.cached("fan") is not None
+    assert told == [1]
+
+
+async def test_who_becomes_known_during_a_look_stays_known(sqlite_store, counting):
+    counting.accounts = sqlite_store.accounts
+    registry = Registry(counting)
+    await registry.load()
+    identifier = str(uuid.uuid4())
+    await sqlite_store.accounts.create(
+        identifier=identifier, username="ada", password_hash="x", created_at=1
+    )
+    gate = counting.sensors.held["changed_since"] = asyncio.Event()
+    await sqlite_store.sensors.create(**members("pump"))
+    looking = asyncio.create_task(registry.changed())
+    await eventually(lambda: "changed_since" not in counting.sensors.held)
+    assert await registry.find_account(identifier) is not None
+    gate.set()
+    await looking
+    assert identifier in registry.grants.accounts
 
 
 async def test_all_who_wait_for_a_look_share_the_next_one(registry, sqlite_store, counting):

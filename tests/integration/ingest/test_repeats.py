@@ -250,11 +250,11 @@ async def test_readings_are_told_apart_by_key_and_id(core):
     sensor = await core.device("pump")
     body = b'{"metrics":{"t":1},"id":"a"}'
     given = [(0, sensor, decode_reading(body, 0))]
-    first = await core.http.post_readings(given, [], body, ADMIN, "POST /ingest")
-    again = await core.http.post_readings(given, [], body, ADMIN, "POST /ingest", "k")
+    first = await core.http.post_readings([*given], [], body, ADMIN, "POST /ingest")
+    again = await core.http.post_readings([*given], [], body, ADMIN, "POST /ingest", "k")
     assert again.accepted[0].duplicate
     assert again.accepted[0].id == first.accepted[0].id
-    assert again == await core.http.post_readings(given, [], body, ADMIN, "POST /ingest", "k")
+    assert again == await core.http.post_readings([*given], [], body, ADMIN, "POST /ingest", "k")
     assert len(await core.rows(sensor)) == 1
 
 

@@ -94,6 +94,8 @@ async def test_http_is_told_of_like_mqtt_and_of_a_batch_each_reason_with_an_elem
         ("measurement/pump", "did you mean `measurements`?"),
         ("Heartbeat/pump", "did you mean `heartbeats`?"),
         ("log/pump", "did you mean `log-messages`?"),
+        ("packet/pump", "did you mean `packets`?"),
+        ("packets", "status/<sensor>, packets/+"),
         ("measurements", "there are measurements/<sensor>, log-messages/<sensor>,"),
         ("/measurements/pump", "there are measurements/<sensor>, "),
         ("measurements/pump/t", "there are measurements/<sensor>, "),

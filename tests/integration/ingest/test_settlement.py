@@ -292,6 +292,30 @@ async def test_a_post_gives_up_waiting_but_not_its_rows(plain_core, monkeypatch)
     assert await core.values(sensor) == [1]
 
 
+async def test_each_post_waits_as_long_as_it_may_whoever_waits_beside_it(plain_core, monkeypatch):
+    core = plain_core
+    sensor = await core.device("pump")
+    async with core.blocked():
+        monkeypatch.setattr("heliograph.ingest.http_ingest.COMMIT_TIMEOUT_SECONDS", 0.02)
+        first = asyncio.create_task(core.post(sensor, reading(1), kind=Kind.MEASUREMENT))
+        await asyncio.sleep(0)
+        monkeypatch.setattr("heliograph.ingest.http_ingest.COMMIT_TIMEOUT_SECONDS", 0.04)
+        second = asyncio.create_task(core.post(sensor, reading(2), kind=Kind.MEASUREMENT))
+        await asyncio.sleep(0)
+        monkeypatch.setattr("heliograph.ingest.http_ingest.COMMIT_TIMEOUT_SECONDS", 60)
+        patient = asyncio.create_task(core.post(sensor, reading(3), kind=Kind.MEASUREMENT))
+        gone = asyncio.create_task(core.post(sensor, reading(4), kind=Kind.MEASUREMENT))
+        await asyncio.sleep(0)
+        gone.cancel()
+        for ended in (first, second):
+            with pytest.raises(HeliographError) as caught:
+                await asyncio.wait_for(ended, 10)
+            assert caught.value.code is ErrorCode.DATABASE_UNAVAILABLE
+        assert not patient.done()
+    assert len((await patient).accepted) == 1
+    assert sorted(await core.values(sensor)) == [1, 2, 3, 4]
+
+
 async def test_when_sensors_were_last_seen_is_flushed(core):
     sensor = await core.device("pump")
     fan = await core.device("fan")

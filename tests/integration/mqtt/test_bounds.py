@@ -149,11 +149,16 @@ async def test_a_slow_subscriber_costs_little_and_slows_nobody(server, version):
     for number in range(400):
         client.send(publish(device.topic, payload % (b"x" * 50_000, number)))
         assert await client.packet() == b"\x40\0\x01"
-    # What is held, not what the collector, which goes by the clock, has not come to yet.
-    gc.collect()
-    grown = tracemalloc.get_traced_memory()[0] - before
+
+    def grown():
+        # What is held, not what the collector, which goes by the clock, has not come to yet.
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+
+    # Of 20 MB for subscribers that do not read; on a busy machine the rest of the server may have
+    # some of it for a moment.
+    await eventually(lambda: grown() < 5 << 20, 20)
     tracemalloc.stop()
-    assert grown < 5 << 20, f"20 MB for subscribers that do not read, {grown} of them held"
     sessions = [*server.listener.sessions._sessions.values()]
     assert sum(session.dropped for session in sessions) > 300
 

@@ -122,11 +122,9 @@ async def test_a_take_over_goes_on_and_then_ends(server, version):
     second = await server.connect(device, version=version)
     await eventually(lambda: server.listener.connections == 1)
 
-    async def said():
-        return (await server.store.sensors.find(device.device_id)).status == "offline"
-
-    # The older connection's will is published, and is not the last word.
-    await eventually(said)
+    # The older connection's will is not published: the device is not gone.
+    await second.quiet()
+    assert (await server.store.sensors.find(device.device_id)).status is None
     now = await shown(server, device)
     assert now["connected"] is True
     assert now["connected_changed_at"] == before["connected_changed_at"]
@@ -392,3 +390,33 @@ async def test_another_server_that_starts_takes_nobody_for_gone(
                 assert await connected(server, device) is True
             await there.close()
             await is_stored(two, device, False)
+
+
+async def test_who_was_connected_to_a_server_that_is_gone_is_no_more(
+    tmp_path, postgresql_url, monkeypatch
+):
+    monkeypatch.setattr(writing, "LOOK_SECONDS", 0.02)
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    async with (
+        running(folders[0], database_url=postgresql_url) as one,
+        running(folders[1], database_url=postgresql_url) as two,
+    ):
+        device, stays = await one.device(), await one.device("device-2")
+        clients = [await one.connect(device), await two.connect(stays)]
+        await is_stored(one, device, True)
+        await is_stored(two, stays, True)
+        events = []
+        two.services.http_ingest._pipeline._hub.add(lambda: True, events.extend)
+        # As it finds them while the other one stands still, or has lost the database.
+        two.services.instance.others = []
+        await asyncio.sleep(0.1)
+        assert await connected(two, device) is True
+        monkeypatch.setattr(writing, "GONE_SECONDS", 0.0)
+        await becomes(two, device, False)
+        assert await connected(two, stays) is True
+        told = [(event.identifier, event.rows[0][1]) for event in events]
+        assert [each for each in told if not each[1]] == [(device.identifier, False)]
+        for client in clients:
+            await client.close()

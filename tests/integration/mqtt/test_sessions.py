@@ -248,7 +248,7 @@ def delayed(seconds):
     return {"will_properties": b"\x18" + struct.pack(">I", seconds)}
 
 
-@pytest.mark.parametrize("how", ["close", "abort", "fault", "take-over"])
+@pytest.mark.parametrize("how", ["close", "abort", "fault"])
 async def test_a_will_is_published_for_who_goes_without_a_word(server, version, how):
     """[MQTT-3.1.2-8], [MQTT-3.1.2-14]."""
     device = await server.device()
@@ -260,12 +260,22 @@ async def test_a_will_is_published_for_who_goes_without_a_word(server, version, 
             await client.abort()
         case "fault":
             client.send(b"\0\0")
-        case "take-over":
-            again = await server.connect(device, "c", version=version)
-            await again.quiet()
     while await client.packet():
         pass
     await eventually(lambda: status_is(server, device, "offline"))
+
+
+async def test_a_client_that_is_back_before_its_end_publishes_no_will(server, version):
+    """[MQTT-3.1.2-8]."""
+    device = await server.device()
+    client = await server.connect(device, "c", version=version, **will(device))
+    again = await server.connect(device, "c", version=version)
+    while await client.packet():
+        pass
+    await eventually(lambda: server.listener.connections == 1)
+    await again.quiet()
+    await eventually(lambda: server.state.depth == 0)
+    assert await status(server, device) is None
 
 
 async def test_a_will_is_discarded_by_disconnect(server, version):

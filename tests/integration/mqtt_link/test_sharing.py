@@ -3,8 +3,10 @@
 import asyncio
 
 import mqtt5
+import psycopg
 import pytest
 
+from heliograph.mqtt import members
 from mqtt_client import Client, publish
 from scripted_broker import message
 from server import eventually
@@ -140,3 +142,61 @@ async def test_two_servers_of_one_name_do_not_chase_each_other(
         await asyncio.sleep(1)
         # Without a growing pause it would be hundreds.
         assert one.services.link.connects + two.services.link.connects < 15
+
+
+async def test_what_waits_for_a_server_that_is_gone_is_read_by_another(
+    mosquitto, linked, tmp_path, postgresql_url, monkeypatch
+):
+    monkeypatch.setattr(members, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(members, "LOOKS", 2)
+    monkeypatch.setattr(members, "QUIET_SECONDS", 0.3)
+    settings = {"database_url": postgresql_url, "mqtt_shared": True}
+    (tmp_path / "b").mkdir()
+    async with linked(mosquitto, mqtt_client_id="a", **settings) as one:
+        device = await one.device()
+        await connected(one)
+    # What comes while nobody is there is assigned to the one that was.
+    await publish_all(mosquitto, device.topic, range(COUNT))
+    async with linked(mosquitto, tmp_path / "b", mqtt_client_id="b", **settings) as two:
+        await connected(two)
+        assert await stored(two, device, COUNT) == list(range(COUNT))
+        await eventually(lambda: not two.state.depth)
+
+        async def is_forgotten():
+            async with await psycopg.AsyncConnection.connect(postgresql_url) as connection:
+                found = await connection.execute("SELECT client_id FROM broker_member")
+                return await found.fetchall() == [("b",)]
+
+        await eventually(is_forgotten)
+        # Its session is over: all that comes is the other's.
+        late = await Client.connected(mosquitto.port, "a", version=5, clean=False)
+        assert not late.session_present
+        await late.close()
+        await publish_all(mosquitto, device.topic, range(COUNT, COUNT + 20))
+        assert await stored(two, device, COUNT + 20) == list(range(COUNT + 20))
+
+
+async def test_a_member_that_is_back_goes_on_with_its_session(
+    mosquitto, linked, tmp_path, postgresql_url, monkeypatch
+):
+    monkeypatch.setattr(members, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(members, "LOOKS", 2)
+    monkeypatch.setattr(members, "QUIET_SECONDS", 60.0)
+    settings = {"database_url": postgresql_url, "mqtt_shared": True}
+    folders = [tmp_path / name for name in "bc"]
+    for folder in folders:
+        folder.mkdir()
+    async with linked(mosquitto, mqtt_client_id="a", **settings) as one:
+        device = await one.device()
+        await connected(one)
+    async with linked(mosquitto, folders[0], mqtt_client_id="b", **settings) as two:
+        [_, legacies, *_] = two.application.server._sources
+        await eventually(lambda: legacies._current and legacies._current._connection)
+        async with linked(mosquitto, folders[1], mqtt_client_id="a", **settings) as back:
+            await connected(back)
+            await eventually(lambda: legacies._current is None)
+            connects = back.services.link.connects
+            await publish_all(mosquitto, device.topic, range(COUNT))
+            assert await stored(back, device, COUNT) == list(range(COUNT))
+            assert back.services.link.connects == connects
+            assert back.state.messages_total > COUNT // 10

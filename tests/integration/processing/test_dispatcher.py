@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from heliograph.errors import StoreUnavailableError
-from heliograph.model.time import SECOND
+from heliograph.model.time import SECOND, now
 from heliograph.processing import dispatcher as module
 from heliograph.processing.dispatcher import ATTEMPTS, ActionFailedError, Dispatcher, NotNowError
 from heliograph.store import actions as outbox
@@ -72,8 +72,9 @@ class Runs:
             raise self.failing.pop()
 
 
-def made(actions, runs, *, alone=True):
-    return Dispatcher(actions, {"publish": runs}, interval=INTERVAL, alone=alone, concurrent=16)
+def made(actions, runs, server="gone"):
+    publish = {"publish": runs}
+    return Dispatcher(actions, publish, interval=INTERVAL, server=server, concurrent=16)
 
 
 @contextlib.asynccontextmanager
@@ -226,14 +227,34 @@ async def test_two_servers_run_each_action_once(postgresql_url):
         await enter(stores[0], 200)
         runs = [Runs(), Runs()]
         for store, ran in zip(stores, runs, strict=True):
-            dispatcher = Dispatcher(
-                store.actions, {"publish": ran}, interval=0.02, alone=False, concurrent=16
-            )
+            dispatcher = Dispatcher(store.actions, {"publish": ran}, interval=0.02, concurrent=16)
             await stack.enter_async_context(running(dispatcher))
         await until(lambda: all_done(stores[0]))
         assert sorted(runs[0].ran + runs[1].ran) == list(range(200))
         assert runs[0].ran
         assert runs[1].ran
+
+
+async def test_what_a_server_ran_that_is_gone_is_run_by_another(postgresql_url, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    async with contextlib.AsyncExitStack() as stack:
+        stores = [await open_store(postgresql_url) for _ in range(2)]
+        for store, token in zip(stores, "ab", strict=True):
+            stack.push_async_callback(store.close)
+            await store.instances.take(token, 30 * SECOND)
+        await enter(stores[0], 2)
+        # So late that its claim does not lapse meanwhile.
+        assert len(await stores[0].actions.claim(now() + HOUR // 2, "publish", 2, server="a")) == 2
+        runs = Runs()
+        publish = {"publish": runs}
+        dispatcher = Dispatcher(stores[1].actions, publish, interval=0.01, server="b")
+        task = await stack.enter_async_context(running(dispatcher))
+        await enter(stores[1], 1, message=16)
+        await until(lambda: has_ran(runs, 1))
+        assert not task.done()
+        await stores[0].instances.release("a", 30 * SECOND)
+        await until(lambda: all_done(stores[1]))
+        assert runs.ran == [0, 0, 1]
 
 
 async def test_a_clock_that_leaps_ahead_runs_nothing_twice_at_once(store, clock):
@@ -338,12 +359,12 @@ async def test_a_server_that_stops_leaves_what_it_runs_to_the_next_at_once(store
     await enter(store, 1)
     runs = Runs()
     runs.held.clear()
-    first = made(store.actions, runs, alone=False)
+    first = made(store.actions, runs, server="")
     async with running(first):
         await until(lambda: has_ran(runs, 1))
     await first.close()
     runs.held.set()
-    async with running(made(store.actions, runs, alone=False)):
+    async with running(made(store.actions, runs, server="")):
         await until(lambda: all_done(store))
     assert (runs.ran, await states(store)) == ([0, 0], [("done", 1, None)])
 
@@ -360,7 +381,7 @@ async def test_who_waits_for_what_follows_from_a_message_waits_for_all_of_it(sto
             if is_away:
                 raise NotNowError("the broker is away")
 
-    dispatcher = Dispatcher(store.actions, {"publish": run}, interval=INTERVAL, alone=True)
+    dispatcher = Dispatcher(store.actions, {"publish": run}, interval=INTERVAL)
     async with running(dispatcher):
         waiting = asyncio.create_task(dispatcher.finished(8, "publish", 2, 30))
         of_another_type = asyncio.create_task(dispatcher.finished(8, "sse", 1, 0.05))
@@ -371,3 +392,24 @@ async def test_who_waits_for_what_follows_from_a_message_waits_for_all_of_it(sto
         clock.at += 10 * SECOND
         dispatcher.wake()
         assert await waiting
+
+
+async def test_what_has_ended_is_noted_by_the_next_claim(store, clock, monkeypatch):
+    monkeypatch.setattr(module, "GATHER_SECONDS", 3_600.0)
+    called, runs = [], Runs()
+    faulty = Faulty(store.actions)
+    faulty.fault = lambda name, is_done: called.append(name) if is_done else None
+    dispatcher = made(faulty, runs)
+    async with running(dispatcher):
+        await enter(store, 1)
+        dispatcher.wake()
+        await until(lambda: asyncio.sleep(0, dispatcher.done_total == 1))
+        await enter(store, 1, message=9)
+        dispatcher.wake()
+        await until(lambda: asyncio.sleep(0, dispatcher.done_total == 2))
+    assert called.count("claim") == 2
+    assert "settle" not in called
+    # The last one is noted at the end at the latest.
+    assert sorted(state for state, *_ in await states(store)) == ["done", "pending"]
+    await dispatcher.close()
+    assert [state for state, *_ in await states(store)] == ["done"] * 2

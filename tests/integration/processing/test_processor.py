@@ -250,6 +250,28 @@ async def test_a_turn_that_takes_long_leaves_the_rest_to_the_next(
     assert await flow.waiting() == []
 
 
+async def test_after_a_pause_messages_are_looked_at_at_once_and_then_gathered(
+    flow, sensor, monkeypatch
+):
+    monkeypatch.setattr("heliograph.processing.processor.GATHER_SECONDS", 3_600.0)
+    await flow.rule()
+    flow.processor._turned_at = -3_600.0  # a start is no turn
+    looked = asyncio.Event()
+    flow.processor.traced = lambda *_: looked.set()
+    running = asyncio.create_task(flow.processor.run())
+    try:
+        await flow.send(measurement(sensor, NOON, {"t": 31}))
+        async with asyncio.timeout(60):
+            await looked.wait()
+        await flow.send(measurement(sensor, NOON + 1, {"t": 20}))
+        for _ in range(30):
+            await flow.store.ping()
+        assert [row[1] for row in await flow.waiting()] == [sensor]
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_notices_know_that_more_alerts_follow_until_all_turns_are_over(
     flow, store, register, clock, monkeypatch
 ):

@@ -45,12 +45,16 @@ class Sensor:
 
 
 class World:
-    """The server, a client of its port, and how a case begins there."""
+    """The server, a client of its port, and how a case begins there.
+
+    With an `other` server on the same database rights end there, and data flows here.
+    """
 
     def __init__(self, server, port, http):
         self.server = server
         self.port = port
         self.http = http
+        self.other = None
         self.count = itertools.count(1)
         # The flows that have come as a whole without an end: each of these kinds of case.
         self.seen_whole = set()
@@ -92,6 +96,21 @@ class World:
             expires_at=moment + SESSION_MICROSECONDS,
         )
         return token
+
+    async def end(self, case, act):
+        """Have a right end, and wait until this server knows that."""
+        if self.other is None:
+            await act(case)
+            return
+        here = case.server, case.http
+        case.server, case.http = self.other.server, self.other.http
+        try:
+            await act(case)
+        finally:
+            case.server, case.http = here
+        registries = [world.server.services.registry for world in (self, self.other)]
+        # Well within the second after which it would look by itself.
+        await eventually(lambda: registries[0]._change == registries[1]._change, 10)
 
     async def case(self, holder, *, together):
         """Return a case of its own; `together`: what is kept is in the network of what is lost."""

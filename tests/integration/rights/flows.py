@@ -318,6 +318,9 @@ async def wills(case, _text):
     yield
     ended = (await heard(clients[0]))[1]
     await _gone(case, *clients)
+    if (keeper := case.server.listener.keeper) is not None:
+        # Each is published once the database says that its session is still this server's.
+        await eventually(lambda: not keeper._firing)
     await eventually(lambda: case.server.state.depth == 0)
     found = [await case.server.store.sensors.find_number(each.number) for each in case.sensors]
     came = [sensor.status == "offline" for sensor in found]

@@ -14,6 +14,7 @@ from heliograph.model.aggregation import value_of
 from heliograph.model.time import MINUTE, SECOND
 from heliograph.rollups import aggregates as aggregates_module
 from heliograph.store import measurements as measurements_module
+from heliograph.store import stretches as stretches_module
 from heliograph.store.engine import Batch
 from heliograph.store.measurements import RangeTooLargeError
 from rows import NOON, measurement
@@ -89,7 +90,7 @@ def check(series, found, counts):
 
 
 async def test_aggregates_equal_the_recomputation(store, monkeypatch):
-    monkeypatch.setattr(aggregates_module, "CHUNK", 7)
+    monkeypatch.setattr(stretches_module, "ROWS", 7)
     monkeypatch.setattr(aggregates_module, "_AT_ONCE", 3)
     cases = []
 
@@ -136,7 +137,7 @@ async def check_case(store, batches, start, length, width):
 
 
 async def test_too_many_rows_or_values_are_refused(store, sensor, monkeypatch):
-    monkeypatch.setattr(aggregates_module, "CHUNK", 2)
+    monkeypatch.setattr(stretches_module, "ROWS", 2)
     monkeypatch.setattr(measurements_module, "LARGE_READ", 4)
     monkeypatch.setattr(measurements_module, "MAXIMUM_RAW_ROWS", 9)
     rows = [measurement(sensor, NOON + at, {"a": at, "b": at}) for at in range(10)]

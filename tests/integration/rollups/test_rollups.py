@@ -19,11 +19,11 @@ from heliograph.model.retention import Cutoffs
 from heliograph.model.time import DAY, HOUR, MINUTE, SECOND
 from heliograph.rollups import aggregates as aggregates_module
 from heliograph.rollups import task as task_module
-from heliograph.rollups import value_chunks as value_chunks_module
 from heliograph.rollups.rollup import HOURS, MINUTES
 from heliograph.rollups.task import Rolling, SupersededError
 from heliograph.store import open_store
 from heliograph.store import pages as pages_module
+from heliograph.store import stretches as stretches_module
 from heliograph.store.engine import Batch, RollupChange, json_text
 from heliograph.store.removal import KeptKind, Span
 from integration.rollups.test_aggregates import check, expected
@@ -120,8 +120,8 @@ class Chance:
 class Disturbed(Rolling):
     """Lets things happen between the reading of raw rows and the storing of rollups."""
 
-    def __init__(self, engine, happen):
-        super().__init__(engine, self._nothing)
+    def __init__(self, store, happen):
+        super().__init__(store, self._nothing)
         self._happen = happen
 
     async def _nothing(self):
@@ -146,7 +146,7 @@ class Case:
         self.floors = [0, 0]
         self.erased = []
         self.within = []
-        self.rolling = Disturbed(store.engine, self.happen)
+        self.rolling = Disturbed(store, self.happen)
         self.frontier = 0
 
     async def begin(self):
@@ -209,7 +209,7 @@ class Case:
             pass
 
     async def restart(self, _):
-        self.rolling = Disturbed(self.store.engine, self.happen)
+        self.rolling = Disturbed(self.store, self.happen)
 
     async def check(self, length, zone, ends):
         start = self.midnight + ends[0] * SECOND
@@ -245,14 +245,15 @@ def by_key(row):
 @pytest.fixture
 def small(monkeypatch):
     """Read and store in pieces that a few rows fill."""
-    monkeypatch.setattr(aggregates_module, "CHUNK", 7)
+    monkeypatch.setattr(stretches_module, "ROWS", 7)
     monkeypatch.setattr(aggregates_module, "_AT_ONCE", 3)
     monkeypatch.setattr(aggregates_module, "_FIRST_ROLLUPS", 2)
     monkeypatch.setattr(aggregates_module, "_SPANS", 3)
-    monkeypatch.setattr(aggregates_module, "LONGEST", 20)
+    monkeypatch.setattr(stretches_module, "_LONGEST", 20)
     monkeypatch.setattr(task_module, "LONGEST", 20)
     monkeypatch.setattr(pages_module, "FEW", 2)
-    monkeypatch.setattr(value_chunks_module, "CHUNK_SIZE", 100)
+    monkeypatch.setattr(stretches_module, "_CHUNK_SIZE", 100)
+    monkeypatch.setattr(stretches_module, "FEW", 2)
     monkeypatch.setattr(task_module, "ROWS", 5)
     monkeypatch.setattr(task_module, "TOGETHER", 2)
     monkeypatch.setattr(task_module, "MARKS", 7)
@@ -301,7 +302,7 @@ async def no_rows(store, monkeypatch):
     fetch = store.engine.fetch
 
     async def fetching(query, **parameters):
-        assert query not in ("measurements_values", "measurements_spans")
+        assert query not in ("measurements_stretch", "measurements_stretches")
         return await fetch(query, **parameters)
 
     monkeypatch.setattr(store.engine, "fetch", fetching)
@@ -327,9 +328,9 @@ async def read_spans(store, sensor, monkeypatch):
     fetch = store.engine.fetch
 
     async def fetching(query, **parameters):
-        if query == "measurements_values" and parameters["sensor"] == sensor:
+        if query == "measurements_stretch" and parameters["sensor"] == sensor:
             spans.append((parameters["timestamp"], parameters["until"] + 1))
-        if query == "measurements_spans":
+        if query == "measurements_stretches":
             asked = msgspec.json.decode(parameters["spans"])
             spans.extend((start, end) for number, start, end in asked if number == sensor)
         return await fetch(query, **parameters)

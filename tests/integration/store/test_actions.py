@@ -1,8 +1,12 @@
 """Packets, observations and the outbox, on both engines."""
 
 import asyncio
+import contextlib
+
+import pytest
 
 from heliograph.model.time import SECOND, now
+from heliograph.store import open_store
 from heliograph.store.actions import (
     CLAIM_SECONDS,
     ENDED,
@@ -17,6 +21,7 @@ from heliograph.store.engine import Batch
 from rows import NOON
 
 TYPES = ("publish", "mqtt")
+LEASE = 30_000_000
 
 
 def packet(row_id, fingerprint=1, sensor=None, device_id="d-1"):
@@ -38,7 +43,8 @@ def observation(sensor, row_id, fingerprint, kind="measurement", must=True):
 
 
 async def due(store, now=NOON, limit=10):
-    return [each.message for each in await store.actions.claim(now, "publish", limit)]
+    claimed = await store.actions.claim(now, "publish", limit, server="gone")
+    return [each.message for each in claimed]
 
 
 async def test_a_packet_is_stored_once_and_so_is_what_follows_from_it(store):
@@ -67,6 +73,56 @@ async def test_what_its_server_runs_at_once_is_stored_as_claimed(store):
     done = SettledAction(claimed[0].id, ActionState.DONE, 1, 0, NOON, None, 1)
     await store.actions.settle([done])
     assert await due(store, now() + (CLAIM_SECONDS + 1) * SECOND) == [8]
+
+
+@pytest.mark.parametrize("runs", [True, False])
+async def test_only_claims_of_servers_that_are_gone_are_taken_over(postgresql_url, runs):
+    async with contextlib.AsyncExitStack() as stack:
+        stores = [await open_store(postgresql_url) for _ in range(2)]
+        for store, token in zip(stores, "ab", strict=True):
+            stack.push_async_callback(store.close)
+            await store.instances.take(token, LEASE)
+        first, second = stores
+        batch = Batch(packets=[packet(8)], actions=[action(8)], runs=runs, server="a")
+        written = await first.write(batch)
+        if not runs:
+            assert await first.actions.claim(now(), "publish", 1, server="a")
+        assert len(written.claimed) == runs
+
+        async def taken(*, begins):
+            return await second.actions.take_over(now(), TYPES, begins=begins)
+
+        assert (await taken(begins=False), await taken(begins=True)) == (0, 0)
+        await first.close()
+        # A server that runs may only be connecting anew. One that begins may be what was started
+        # in its place.
+        assert await taken(begins=False) == 0
+        await until_gone(second)
+        assert await taken(begins=True) == 1
+        assert await taken(begins=True) == 0
+        [again] = await second.actions.claim(now(), "publish", 1, server="b")
+        assert again.attempts == 2
+        await second.instances.release("b", LEASE)
+        assert await taken(begins=False) == 1
+
+
+async def test_what_waits_for_another_attempt_is_nobodys(postgresql_url):
+    store = await open_store(postgresql_url)
+    await store.write(Batch(packets=[packet(8)], actions=[action(8)]))
+    [claimed] = await store.actions.claim(NOON, "publish", 1, server="gone")
+    later = NOON + 9 * SECOND
+    failed = SettledAction(claimed.id, ActionState.PENDING, 1, later, None, "away", 1)
+    await store.actions.settle([failed])
+    assert await store.actions.take_over(NOON, TYPES, begins=True) == 0
+    assert await store.actions.next_due(TYPES) == NextDue("publish", later)
+    await store.close()
+
+
+async def until_gone(store):
+    """Wait until no connection of another server is there."""
+    async with asyncio.timeout(30):
+        while len(await store.instances.living()) > 1:  # noqa: ASYNC110 - it is in the database
+            await asyncio.sleep(0.01)
 
 
 async def test_what_has_ended_is_noted_with_the_next_claim(store):
@@ -110,7 +166,7 @@ async def test_what_is_claimed_is_nobody_elses_until_the_claim_lapses(store):
     assert one == other == [8]
     assert await due(store) == []
     assert await due(store, NOON + CLAIM_SECONDS * SECOND) == [8, 8]
-    await store.actions.release(NOON + CLAIM_SECONDS * SECOND, TYPES)
+    assert await store.actions.take_over(NOON + CLAIM_SECONDS * SECOND, TYPES, begins=True) == 2
     # Begun twice without a word of how it ended, it is suspect: one of them at a time, if any.
     again = NOON + CLAIM_SECONDS * SECOND
     assert await store.actions.claim(again, "publish", 10, suspects=False) == []

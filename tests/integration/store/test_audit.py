@@ -161,30 +161,34 @@ async def test_erasing_is_entered_with_the_first_piece(store, register, monkeypa
     assert await store.sensors.delete(sensor.number, NOON, actor=ADA)
     assert len(await every(store)) == 2
 
-    async def end(*_):
-        raise StoreUnavailableError("gone")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("heliograph.store.sensors.erase_data", end)
-        with pytest.raises(StoreUnavailableError):
-            await store.sensors.erase(sensor.number, actor=ADA)
+    await store.sensors.delete(sensor.number, NOON, erases=True, actor=ADA)
     assert told(await every(store))[:1] == [("ada", "sensor.erase")]
-    await store.sensors.erase(sensor.number, actor=ADA)
+    assert not await store.measurements.page(sensor.number, key=None, direction=None, limit=9)
+    # What ended halfway is begun anew.
+    assert await store.sensors.delete(sensor.number, NOON, erases=True, actor=ADA)
+    await store.sensors.erase(sensor.number)
     assert await store.sensors.find_number(sensor.number) is None
     assert len(await every(store, action="sensor.erase")) == 2
     # What is not there any more is not erased once more.
-    await store.sensors.erase(sensor.number, actor=ADA)
+    assert not await store.sensors.delete(sensor.number, NOON, erases=True, actor=ADA)
+    await store.sensors.erase(sensor.number)
     assert len(await every(store, action="sensor.erase")) == 2
+
+
+async def test_a_sensor_is_deleted_and_erased_in_one_go(store, register):
+    sensor = await register(device_id="a")
+    await store.sensors.delete(sensor.number, NOON, erases=True, actor=ADA)
+    assert {*told(await every(store))[:2]} == {("ada", "sensor.delete"), ("ada", "sensor.erase")}
 
 
 async def test_what_was_brought_back_is_not_erased(store, register):
     sensor = await register(device_id="a")
-    await store.write(Batch(measurements=[measurement(sensor.number)]))
-    await store.sensors.delete(sensor.number, NOON)
+    await store.sensors.delete(sensor.number, NOON, erases=True)
     await store.sensors.change(sensor.number, is_active=True)
-    await store.sensors.erase(sensor.number, actor=ADA)
+    await store.write(Batch(measurements=[measurement(sensor.number)]))
+    await store.sensors.erase(sensor.number)
     assert await store.measurements.page(sensor.number, key=None, direction=None, limit=9)
-    assert not await every(store, action="sensor.erase")
+    assert await store.sensors.find_number(sensor.number) is not None
 
 
 async def test_a_node_tells_how_many_sensors_it_leaves(store, register):

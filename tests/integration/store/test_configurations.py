@@ -31,7 +31,11 @@ async def revisions(store, sensor):
 
 
 async def states(store, sensor):
-    return [each.state.value for each in (await revisions(store, sensor)).values()]
+    """Return the states of a sensor's revisions; lists of sensors tell the newest one's."""
+    found = await revisions(store, sensor)
+    newest = (await store.sensors.revisions([sensor]))[sensor]
+    assert (newest.revision, newest.state) == (max(found), found[max(found)].state)
+    return [each.state.value for each in found.values()]
 
 
 async def claimed_names(store, claim=MINE):

@@ -10,7 +10,7 @@ from heliograph.model.canonical import canonical
 from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.records import Kind
 from heliograph.model.retention import Retention
-from heliograph.model.time import SECOND, now
+from heliograph.model.time import DAY, SECOND, now
 from heliograph.retention.plan import DueCounter
 from heliograph.retention.runs import RetentionRuns
 from heliograph.store import messages
@@ -72,6 +72,31 @@ async def filled(store, register, count=240):
     return sensors, sorted(stored, key=lambda each: -each[0])
 
 
+async def packed_in_pieces(store, sensors, start, end):
+    """Pack what lies between two times, but for a gap, in chunks of a few rows."""
+    for sensor in sensors:
+        third = (end - start) // 3
+        await store.chunks.pack(sensor, start, start + third)
+        await store.chunks.pack(sensor, start + third + third // 8, end)
+
+
+@pytest.fixture(params=[False, True], ids=["rows", "packed"])
+def pack(request, store, monkeypatch):
+    """Pack the measurements of sensors between two times, or do not."""
+    for name in ("heliograph.packed.chunk", "heliograph.packed.pieces", "heliograph.store.chunks"):
+        monkeypatch.setattr(f"{name}.MAXIMUM_ROWS", 9)
+    monkeypatch.setattr("heliograph.store.packed_messages._LISTED_AT_ONCE", 5)
+    monkeypatch.setattr("heliograph.store.packed_messages._OPENED_AT_ONCE", 2)
+    monkeypatch.setattr("heliograph.store.packed_messages._KEPT", 3)
+
+    async def pack(sensors, start, end):
+        if request.param:
+            await packed_in_pieces(store, sensors, start, end)
+            assert await store.engine.fetch("packed_newest_id")
+
+    return pack
+
+
 async def read(store, **wanted):
     """Return all pages of a search, and the first one."""
     found, first, before = [], None, None
@@ -85,8 +110,9 @@ async def read(store, **wanted):
         before = page.cursor
 
 
-async def test_pages_are_what_a_plain_model_says(store, register):
+async def test_pages_are_what_a_plain_model_says(store, register, pack):
     sensors, stored = await filled(store, register)
+    await pack([sensor.number for sensor in sensors], 0, now())
     by_id = {row_id: payload for row_id, _, _, payload in stored}
     networks = [sensors[0].network_identifier]
     pending = {
@@ -132,6 +158,11 @@ async def test_pages_are_what_a_plain_model_says(store, register):
         for each in found:
             assert json.loads(each.payload) == by_id[each.id]
             assert each.processed is (each.id not in pending)
+    for row_id, kind, sensor, payload in stored[::9]:
+        message = await store.messages.find(row_id, networks=None, sensor=None)
+        assert (message.kind, message.sensor) == (kind, sensor)
+        assert kind is Kind.REJECTED or json.loads(message.payload) == payload
+    assert await store.messages.find(stored[9][0] + 1, networks=None, sensor=None) is None
 
 
 SAID = (
@@ -192,7 +223,9 @@ async def test_rows_that_come_while_they_are_looked_for_end_no_search_in_a_circl
     assert page.total == 60
 
 
-async def test_any_filters_together_are_what_a_list_in_memory_says(store, register, monkeypatch):
+async def test_any_filters_together_are_what_a_list_in_memory_says(
+    store, register, monkeypatch, pack
+):
     monkeypatch.setattr(messages, "MOST_OF_STRETCH", 150)
     chance = random.Random(14)
     sensors = [(await register()).number for _ in range(3)]
@@ -228,6 +261,7 @@ async def test_any_filters_together_are_what_a_list_in_memory_says(store, regist
         stored.append((row_id, kind, sensor, payload, is_pending, reason, moment))
     batch.sort()
     await store.write(batch)
+    await pack(sensors, end - 500 * SECOND, end - SECOND // 2)
     stored.sort(reverse=True)
     places = {**PLACES, "severity": ("severity",), "success": ("success",)}
     found_any = 0
@@ -311,6 +345,35 @@ async def test_a_page_ends_by_bytes_and_nothing_is_missed(
         ]
         assert ids
         assert [each.id for each in found] == ids
+
+
+async def test_a_message_that_comes_after_the_count_leads_on_to_the_next_page(
+    store, register, monkeypatch
+):
+    sensor, moment = await register(), now() - SECOND
+
+    async def add(at):
+        row = first_ingest_id(moment) + at, sensor.number, moment, at, moment
+        await store.write(Batch(measurements=[(*row, None, None, "{}")]))
+
+    for at in range(3):
+        await add(at)
+    counted, later, fetch = asyncio.Event(), [], store.engine.fetch
+
+    async def slow(query, **parameters):
+        if query == "messages_names" and not later:
+            await counted.wait()
+            later.append(3)
+            await add(3)
+        rows = await fetch(query, **parameters)
+        if query == "messages_count":
+            counted.set()
+        return rows
+
+    monkeypatch.setattr(store.engine, "fetch", slow)
+    page = await store.messages.page(WantedMessages(0, limit=3))
+    assert (len(page.messages), page.total) == (3, 4)
+    assert page.cursor == page.messages[-1].id
 
 
 async def test_a_search_is_bounded_in_what_it_counts_and_looks_at(store, register, monkeypatch):
@@ -411,3 +474,111 @@ async def test_packets_go_with_logs_or_with_their_sensor(store, register):
     await store.sensors.erase(erased.number)
     assert await left() == [4, 2]
     assert await store.actions.waiting(1) == 0
+
+
+async def stored_and_packed(store, register, sensors=4, count=60):
+    """Store the same times of several sensors, all packed but the newest; return the ids."""
+    numbers = [(await register()).number for _ in range(sensors)]
+    moment, ids = now() - DAY, []
+    batch = Batch()
+    for at in range(count):
+        for sensor in numbers:
+            time = moment + at * SECOND
+            row_id = first_ingest_id(time) + sensor
+            batch.measurements.append((row_id, sensor, time, at, time, None, None, f'{{"t":{at}}}'))
+            ids.append(row_id)
+    batch.sort()
+    await store.write(batch)
+    for sensor in numbers:
+        await store.chunks.pack(sensor, 0, now())
+    return numbers, ids[::-1]
+
+
+@pytest.mark.parametrize("wanted", [{}, {"key": "t"}])
+async def test_a_search_that_has_opened_its_chunks_goes_on_from_where_it_stopped(
+    store, register, monkeypatch, wanted
+):
+    monkeypatch.setattr("heliograph.packed.chunk.MAXIMUM_ROWS", 6)
+    monkeypatch.setattr("heliograph.packed.pieces.MAXIMUM_ROWS", 6)
+    monkeypatch.setattr("heliograph.store.packed_messages._OPENED_AT_ONCE", 1)
+    monkeypatch.setattr(messages, "MOST_OPENED", 6)
+    sensors, ids = await stored_and_packed(store, register)
+    for narrowed in ({}, {"sensor": sensors[0]}):
+        found, before, pages = [], None, 0
+        while True:
+            page = await store.messages.page(
+                WantedMessages(0, limit=1_000, before=before, **wanted, **narrowed)
+            )
+            found += [each.id for each in page.messages]
+            pages += 1
+            if page.cursor is None:
+                break
+            assert page.is_lower_bound
+            assert before is None or page.cursor < before
+            before = page.cursor
+        assert found == [each for each in ids if not narrowed or each % 512 == sensors[0]]
+        assert pages > 2 or narrowed
+
+
+async def test_what_more_chunks_lie_around_than_are_opened_is_said(store, register, monkeypatch):
+    sensors, ids = await stored_and_packed(store, register)
+    before = ids[100]
+    whole = await store.messages.page(WantedMessages(0, limit=10, before=before))
+    assert ([each.id for each in whole.messages], whole.total) == (ids[101:111], len(ids) - 101)
+    assert not whole.is_lower_bound
+    monkeypatch.setattr("heliograph.store.packed_messages._OPENED_AT_ONCE", 1)
+    monkeypatch.setattr(messages, "MOST_OPENED", 3)
+    page = await store.messages.page(WantedMessages(0, limit=10, before=before))
+    assert page.is_lower_bound
+    assert len(page.messages) == 10
+    of_one = await store.messages.page(
+        WantedMessages(0, limit=10, before=before, sensor=sensors[0])
+    )
+    expected = [each for each in ids[101:] if each % 512 == sensors[0]]
+    assert [each.id for each in of_one.messages] == expected[:10]
+    assert (of_one.total, of_one.is_lower_bound) == (len(expected), False)
+    for row_id in ids[100:110]:
+        assert await store.messages.find(row_id, networks=None, sensor=None)
+
+
+@pytest.mark.parametrize("query", ["messages_names", "messages_measurement", "packed_below"])
+async def test_what_is_packed_while_it_is_looked_for_is_found_once(
+    store, register, monkeypatch, query
+):
+    sensor = (await register()).number
+    moment, fetch, left = now() - DAY, store.engine.fetch, [1]
+    rows = [
+        (first_ingest_id(moment) + at, sensor, moment + at, at, moment, None, None, str(at))
+        for at in range(30)
+    ]
+    await store.write(Batch(measurements=rows))
+    await store.chunks.pack(sensor, moment, moment + 3)
+    ids = [row[0] for row in rows[::-1]]
+    end = [moment + 20]
+
+    async def meanwhile(name, **parameters):
+        if name == query and left:
+            left.pop()
+            # What was packed before is packed anew.
+            late = rows[0][0] + 99, sensor, moment + 1, 99, *rows[0][4:]
+            await store.write(Batch(measurements=[late]))
+            await store.chunks.pack(sensor, moment, end[0])
+        return await fetch(name, **parameters)
+
+    monkeypatch.setattr(store.engine, "fetch", meanwhile)
+    page = await store.messages.page(WantedMessages(0, limit=12, before=ids[5]))
+    assert not left
+    assert [each.id for each in page.messages] == ids[6:18]
+
+
+async def test_what_history_answered_and_a_cause_are_found_packed(store, register):
+    sensors, ids = await stored_and_packed(store, register, sensors=2)
+    [message] = (await store.messages.page(WantedMessages(0, limit=1, before=ids[50]))).messages
+    name = message.id, message.sensor, message.timestamp
+    others = {(message.id + 1, *name[1:]), (*name[:1], sensors[0] + sensors[1], name[2])}
+    assert await store.deliveries.stored(Kind.MEASUREMENT, [name, *others]) == {name}
+    assert await store.deliveries.stored(Kind.LOG, [name]) == set()
+    [row] = await store.chunks.named({name})
+    async with store.rule_states.turn() as turn:
+        assert tuple(await turn.row(Kind.MEASUREMENT, *row[1:4]))[:8] == row
+        assert await turn.row(Kind.MEASUREMENT, row[1], row[2], row[3] + 1) is None

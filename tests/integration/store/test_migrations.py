@@ -14,9 +14,12 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from heliograph.errors import StartError
-from heliograph.model.time import now
+from heliograph.model.aggregation import aggregate
+from heliograph.model.time import DAY, now
+from heliograph.rollups.packing import pack
+from heliograph.rollups.rollup import Rollup, folded
 from heliograph.store import migrate, open_store, run_migrations
-from heliograph.store.engine import Batch
+from heliograph.store.engine import Batch, RollupChange, json_text
 from heliograph.store.migrations.running import DATABASE_URL_VARIABLE, head
 from postgresql import PROGRAMS
 from program import run
@@ -75,7 +78,7 @@ def table(connection, name, sql):
 
     # Without its number in the order of creation and its name, which may be made of that.
     indexes = sorted(
-        (rest, [row[2] for row in pragma("index_info", index)])
+        (rest, [row[2] or "expression" for row in pragma("index_info", index)])
         for _, index, *rest in pragma("index_list", name)
     )
     references = sorted(row[2:] for row in pragma("foreign_key_list", name))
@@ -199,6 +202,9 @@ async def test_a_database_at_the_last_old_revision_goes_on_from_the_first(empty_
     run_migrations(empty_url)
     alembic(empty_url, "upgrade", "head")
     assert await state(empty_url) == (head(), head())
+    # It was in use before packing came.
+    packs = "SELECT by_itself FROM packing_state"
+    assert [query(url, packs) for url in (empty_url, fresh_url)] == [[(False,)], [(True,)]]
     after = counts(empty_url)
     assert {name: after[name] for name in before} == before
     for url in (empty_url, fresh_url):
@@ -238,6 +244,17 @@ async def test_a_database_of_a_newer_version_is_told_what_to_do_and_left_alone(e
 
 async def test_going_back_to_nothing_drops_nothing_that_is_stored(database_url):
     await fill(database_url)
+    rollup = Rollup()
+    for hour, values in ((3, [20.25, 1]), (5, [7, 1 << 62])):
+        rollup.count(hour, 2)
+        rollup.append(hour, "t", aggregate(values))
+    rollups = {2: rollup, 1: folded(rollup, 4)}
+    store = await open_store(database_url)
+    stored = [(1, 3600, day * DAY, pack(each, text=True)) for day, each in rollups.items()]
+    state_before = (await store.engine.fetch("rollup_state"))[0]
+    assert await store.engine.store_rollups(RollupChange(state_before[1], rollups=stored))
+    keys = json_text([row[:3] for row in stored])
+    await store.close()
     before = counts(database_url)
     with pytest.raises(StartError, match="drop the database itself"):
         run_migrations(database_url, "base", downgrade=True)
@@ -247,6 +264,13 @@ async def test_going_back_to_nothing_drops_nothing_that_is_stored(database_url):
     assert await state(database_url) == ("0023", head())
     await migrate(database_url)
     assert counts(database_url) == before
+    store = await open_store(database_url)
+    found = {row[0] // DAY: row[1] for row in await store.engine.fetch("rollups_find", keys=keys)}
+    await store.close()
+    # What views read is JSON again, and as it was.
+    assert {day: bytes(packed) for day, packed in found.items()} == {
+        day: pack(each, text=True) for day, each in rollups.items()
+    }
 
 
 async def test_a_migration_killed_halfway_starts_again(empty_url):
@@ -294,7 +318,8 @@ async def test_the_alembic_command_works_with_the_same_settings(empty_url):
     found = {name for (name,) in query(empty_url, f"SELECT {column} FROM {names}")}
     assert found >= {"alembic_version", "devices", "readings"}
     alembic(url, "downgrade", "-1")
-    assert await state(url) == ("0024", head())
+    current, newest = await state(url)
+    assert (int(current), newest) == (int(head()) - 1, head())
 
 
 @pytest.mark.parametrize(

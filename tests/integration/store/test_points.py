@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from aggregating import aggregates_of
 from heliograph.model.attributes import keys_of, value_at
 from heliograph.model.time import HOUR, MINUTE, SECOND
-from heliograph.rollups import aggregates as aggregates_module
 from heliograph.store import measurements as measurements_module
 from heliograph.store import pages as pages_module
 from heliograph.store import points as points_module
+from heliograph.store import stretches as stretches_module
 from heliograph.store.engine import Batch
 from heliograph.store.measurements import RangeTooLargeError
 from rows import NOON, measurement
@@ -180,7 +180,7 @@ async def test_readers_at_the_same_time_get_the_same(store, sensor):
 
 
 async def test_small_reads_go_past_large_ones(store, sensor, monkeypatch):
-    monkeypatch.setattr(aggregates_module, "CHUNK", 500)
+    monkeypatch.setattr(stretches_module, "ROWS", 500)
     await stored(store, sensor, [(at, {"n": at}) for at in range(1_000)])
     # Charts and aggregates from raw rows take the same turns.
     turns = store.points._raw_reads._turns

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 import uuid
 
 import psycopg
@@ -158,15 +160,18 @@ async def test_making_a_partition_does_not_wait_for_readers(store, postgresql_ur
 async def test_reading_a_page_touches_only_the_partitions_it_needs(store, postgresql_url):
     for month in range(6):
         await store.write(batch(month * 31 * DAY))
-    sql = store.engine._queries["measurements_before"].sql
+    query = store.engine._queries["measurements_before"]
+    wanted = {"sensor": 1, "timestamp": NOON + 5, "fingerprint": 0, "since": NOON}
+    wanted |= {"limit": 5, "longest": 99}
+    values = ", ".join(str(wanted[name]) for name in query.parameters)
     with psycopg.connect(postgresql_url) as connection:
         connection.execute("SET plan_cache_mode = force_generic_plan")
         # Of a few rows that nobody has counted, the planner may as well read and sort all.
         for way in ("seqscan", "bitmapscan", "sort"):
             connection.execute(f"SET enable_{way} = off")
-        connection.execute(f"PREPARE page AS {sql}")
+        connection.execute(f"PREPARE page AS {query.sql}")
         connection.commit()
-        page = connection.execute(f"EXECUTE page(99, 1, {NOON + 5}, 0, {NOON}, 5)").fetchall()
+        page = connection.execute(f"EXECUTE page({values})").fetchall()
         touched = dict(
             connection.execute(
                 "SELECT relname, seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables"
@@ -278,7 +283,8 @@ async def test_each_commit_is_on_the_disk(store, execute):
         store.engine.writer._connection.terminate() if store.engine.writer._connection else None
         connection = await store.engine.writer.open()
         assert await connection.fetchval("SHOW synchronous_commit") == "on"
-        assert await connection.fetchval("SHOW application_name") == "heliograph writer"
+        name = f"heliograph writer {os.getpid()}@{socket.gethostname()}"[:63]
+        assert await connection.fetchval("SHOW application_name") == name
     finally:
         execute("ALTER ROLE postgres RESET synchronous_commit")
 
@@ -314,7 +320,8 @@ async def test_a_change_on_a_lost_connection_does_not_go_on_with_another(store, 
             await transaction.fetch("sensor_locked", number=sensor.number)
             execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'heliograph writer' AND datname = current_database()"
+                " WHERE starts_with(application_name, 'heliograph writer')"
+                " AND datname = current_database()"
             )
             await transaction.fetch(
                 "configuration_add",

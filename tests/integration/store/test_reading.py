@@ -167,6 +167,35 @@ async def test_latest_of_many_is_that_of_each(store, sensor, register):
     assert await store.sensors.numbers(network, offset=2, limit=9) == ([others[2]], 3)
 
 
+async def test_what_the_newest_rows_of_many_lack_is_looked_for_at_once(
+    store, register, monkeypatch
+):
+    # Of three sensors 16 rows each: longer texts than 20 bytes are not read with them.
+    monkeypatch.setattr("heliograph.store.measurements.CHUNK_SIZE", 3 * 16 * 20)
+    plain, large, long_ago = [(await register()).number for _ in range(3)]
+    await write_values(store, plain, [(1, {"a": 1}), (2, {"a": 2}), (3, {"b": 3})], ["a", "b"])
+    hidden = {"a": 2, "t": "x" * 20}
+    await write_values(store, large, [(1, {"a": 1}), (2, hidden), (3, {"b": 3})], ["a", "b", "t"])
+    values = [(0, {"a": 0}), *((at, {"b": at}) for at in range(1, 20))]
+    await write_values(store, long_ago, values, ["a", "b"])
+    asked = []
+    fetch = store.engine.fetch
+
+    async def noted(query, **parameters):
+        asked.append((query, parameters.get("sensor")))
+        return await fetch(query, **parameters)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.engine, "fetch", noted)
+        found = await store.measurements.latest_of([plain, large, long_ago])
+    assert [query for query, _ in asked[:2]] == ["measurements_newest", "measurements_newest_few"]
+    assert {number for _, number in asked[2:]} == {large, long_ago}
+    values = {number: {each.name: each.value for each in found[number]} for number in found}
+    assert values[plain] == {"a": 2, "b": 3}
+    assert values[large] == {"a": 2, "b": 3, "t": "x" * 20}
+    assert values[long_ago] == {"a": 0, "b": 19}
+
+
 async def test_latest_of_a_sensor_without_measurements_is_empty(store, sensor):
     assert await store.measurements.latest(sensor) == []
     assert (await aggregates_of(store).standing(sensor)).newest is None

@@ -338,7 +338,7 @@ async def test_a_change_and_its_revision_are_one(store, register):
     assert await store.sensors.configure(999, "2", author=None) is None
     unconfigured = await register()
     numbers = [sensor.number, unconfigured.number, 999]
-    assert await store.sensors.revisions(numbers) == {sensor.number: 1}
+    assert await store.sensors.revisions(numbers) == {sensor.number: (1, "pending")}
     assert await store.sensors.revisions([]) == {}
 
 
@@ -413,7 +413,7 @@ async def test_a_deleted_sensor_can_be_brought_back(store, register):
 
 
 async def test_erasing_finds_the_actions_of_every_rule_and_place(store, register, monkeypatch):
-    monkeypatch.setattr("heliograph.store.removal.ERASED_AT_ONCE", 3)
+    monkeypatch.setattr("heliograph.store.sensors.ERASED_AT_ONCE", 3)
     erased, kept = [(await register()).number for _ in range(2)]
     done = [
         [rule, place, sensor, NOON, 1, None, None, "sse", "{}", 1, 1, "done", 1, None]
@@ -441,7 +441,7 @@ async def test_erasing_finds_the_actions_of_every_rule_and_place(store, register
 
 
 async def test_erasing_leaves_nothing_of_the_one_and_all_of_the_other(store, register, monkeypatch):
-    monkeypatch.setattr("heliograph.store.removal.ERASED_AT_ONCE", 3)
+    monkeypatch.setattr("heliograph.store.sensors.ERASED_AT_ONCE", 3)
     numbers = [(await register(configuration="1")).number for _ in range(2)]
 
     def data(sensor):

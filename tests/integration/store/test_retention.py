@@ -79,7 +79,7 @@ async def roll_up(store):
     async def without_a_pause():
         pass
 
-    rolling = Rolling(store.engine, without_a_pause)
+    rolling = Rolling(store, without_a_pause)
     until = await rolling.newest_mark()
     while await rolling.redo(until):
         pass

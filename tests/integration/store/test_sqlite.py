@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -152,9 +153,10 @@ async def test_a_damaged_file_is_unavailable(store, path):
     await store.write(batch(size=5_000))
     await store.close()
     with path.open("r+b") as file:
-        half = path.stat().st_size // 2
-        file.seek(half)
-        file.write(b"\xff" * half)
+        # The schema lies further in front.
+        third = path.stat().st_size // 3
+        file.seek(-third, os.SEEK_END)
+        file.write(b"\xff" * third)
     damaged = await open_store(f"sqlite:///{path}")
     try:
         for attempt in (damaged.write(batch(9_000, 5_000)), count(damaged)):
@@ -307,7 +309,7 @@ async def test_a_change_goes_to_the_writers_thread_once(store, monkeypatch):
     assert calls == ["change"] * 3
     calls.clear()
     await store.sensors.erase(made.number)
-    assert calls == ["change"] * 2
+    assert calls == ["change"]
 
 
 async def test_a_change_that_waits_for_something_else_is_refused(store):
@@ -328,9 +330,14 @@ async def test_closing_leaves_one_file_and_no_thread(path):
     await store.write(batch())
     await asyncio.gather(*(store.ping() for _ in range(8)))
     await store.close()
-    assert {thread for thread in threading.enumerate() if thread not in before} <= {
-        thread for thread in threading.enumerate() if thread.name.startswith("asyncio")
-    }
+    started = [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and not thread.name.startswith("asyncio")
+    ]
+    for thread in started:  # one that has answered its close may be in its last lines still
+        thread.join(10)
+    assert not [thread for thread in started if thread.is_alive()]
     assert list(path.parent.iterdir()) == [path]
     with pytest.raises(StoreUnavailableError):
         await store.ping()

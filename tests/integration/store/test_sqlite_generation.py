@@ -20,7 +20,14 @@ from heliograph.errors import StartError, UnusableStoreError
 from heliograph.model.time import now
 from heliograph.store import open_store, run_migrations, sqlite, sqlite_generation
 from heliograph.store.claim import Claim
-from heliograph.store.sqlite_generation import Generation, Sidecar, admit, look, sidecar_of
+from heliograph.store.sqlite_generation import (
+    Generation,
+    Sidecar,
+    admit,
+    identity_of,
+    look,
+    sidecar_of,
+)
 
 SUFFIXES = ("", "-wal", "-shm", "-generation")
 
@@ -84,9 +91,9 @@ class Life:
         admit(killed)
         shutil.rmtree(killed.parent)
 
-    def commit(self):
+    def commit(self, rows=None):
         with self.connection.raw as connection:
-            for _ in range(self.chance.randint(1, 8)):
+            for _ in range(rows or self.chance.randint(1, 8)):
                 size = self.chance.choice((10, 3_000, 9_000))
                 connection.execute("INSERT INTO row VALUES (?, zeroblob(?))", (self.count, size))
                 self.count += 1
@@ -111,12 +118,42 @@ class Life:
             connection.execute("PRAGMA wal_checkpoint")
             self.moment()
 
+    def let_go_of_the_log(self):
+        """Have a reader until the server can't begin the log anew, so that others may."""
+        self.read()
+        while self.generation.keeps_its_log:
+            self.commit(8)
+        self.read()
+
     def empty_log(self):
         self.generation.empty_log(self.connection)
 
-    def back_up(self):
+    def open_anew(self):
+        """As after an error of the database; those who read go on."""
+        self.generation.end(identity_of(self.path))
+        self.moment()
+        self.connection.raw.close()
+        self.moment()
+        self.connection = Recorded(self.path, self.moment)
+        self.generation.begin(self.connection, None)
+
+    def start_anew(self):
+        """As a server that is started after another one was killed."""
+        killed = copy_of(self.path, self.folder / "killed")
+        self.end()
+        for suffix in SUFFIXES:
+            with suppress(FileNotFoundError):
+                killed.with_name(f"h.db{suffix}").replace(f"{self.path}{suffix}")
+        killed.parent.rmdir()
+        admitted = admit(self.path, for_server=True)
+        self.connection = Recorded(self.path, self.moment)
+        self.generation = Generation(self.path)
+        self.generation.begin(self.connection, admitted)
+        self.reader = sqlite3.connect(self.path, isolation_level=None, timeout=0)
+
+    def back_up(self, way=None):
         target = self.folder / f"backup-{len(self.backups)}.db"
-        way = self.chance.choice(("backup", "vacuum", "copy"))
+        way = way or self.chance.choice(("backup", "vacuum", "copy"))
         if way == "copy":
             shutil.copy(self.path, target)
         else:
@@ -128,7 +165,30 @@ class Life:
                         connection.backup(copy)
         self.backups.append((way, target))
 
+    def restore_each(self):
+        """Put each backup beside the log as it is now; return how many were refused."""
+        refused = 0
+        kept = copy_of(self.path, self.folder / "kept")
+        newest = content_of(copy_of(kept, self.folder / "newest"))
+        for way, backup in self.backups:
+            restored = copy_of(kept, self.folder / "restored")
+            shutil.copy(backup, restored)
+            log = sqlite_generation.log_of(restored)
+            if log.exists() and log.stat().st_size:
+                try:
+                    admit(restored)
+                except StartError:
+                    refused += 1
+                else:
+                    # Not told from the file itself: then it makes no difference.
+                    assert content_of(restored) == newest, way
+            shutil.rmtree(restored.parent)
+        for name in ("kept", "newest"):
+            shutil.rmtree(self.folder / name)
+        return refused
+
     def end(self):
+        self.generation.close_log()
         self.connection.raw.close()
         self.reader.close()
 
@@ -151,30 +211,57 @@ def test_a_file_fits_its_log_at_any_moment_and_a_backup_never_spoils_it(tmp_path
         life.back_up,
         life.write_back_elsewhere,
         life.empty_log,
+        life.open_anew,
+        life.start_anew,
     ]
-    refused = 0
     for step in range(60):
         life.chance.choice(acts)()
-        if step % 10:
-            continue
-        kept = copy_of(life.path, tmp_path / f"kept-{step}")
-        newest = content_of(copy_of(kept, tmp_path / f"newest-{step}"))
-        for number, (way, backup) in enumerate(life.backups):
-            restored = copy_of(kept, tmp_path / f"restored-{step}-{number}")
-            shutil.copy(backup, restored)
-            log = sqlite_generation.log_of(restored)
-            if not log.exists() or not log.stat().st_size:
-                continue
-            try:
-                admit(restored)
-            except StartError:
-                refused += 1
-            else:
-                # Not told from the file itself: then it makes no difference.
-                assert content_of(restored) == newest, (step, way)
+        if step % 10 == 0:
+            life.restore_each()
     life.end()
-    assert refused
     assert life.moments > 100
+
+
+def test_a_backup_is_told_after_others_have_written_all_of_the_log_back(tmp_path):
+    life = Life(tmp_path, random.Random(0))
+    life.back_up("copy")
+    life.commit(1)
+    life.back_up("backup")
+    life.commit(1)
+    life.write_back_elsewhere()
+    # Who reads keeps from writing back what comes now.
+    life.read()
+    life.commit(1)
+
+    life.restore_each()
+
+    life.end()
+
+
+def test_what_the_file_said_before_does_not_belong_to_the_log_after_this_one():
+    sidecar = Sidecar(frozenset({1}), frozenset({2}), (5, 6))
+
+    assert sidecar.fits(1, (5, 6), False)
+    assert not sidecar.fits(2, (5, 6), False)
+    assert sidecar.fits(2, (5, 6), True)
+    assert sidecar.fits(2, (6, 0), False)
+    # All of the log was written back before another was begun.
+    assert not sidecar.fits(1, (6, 0), False)
+    assert not sidecar.fits(2, (7, 0), True)
+
+
+@pytest.mark.parametrize("goes_on", [Life.commit, Life.empty_log])
+def test_only_the_newest_state_belongs_to_a_log_that_was_begun_anew(tmp_path, goes_on):
+    life = Life(tmp_path, random.Random(0))
+    life.let_go_of_the_log()
+    life.back_up("copy")
+    life.write_back_elsewhere()
+    life.read()
+    goes_on(life)
+
+    assert life.restore_each() == 1
+
+    life.end()
 
 
 @pytest.fixture(scope="module")
@@ -352,13 +439,14 @@ async def test_a_file_restored_while_running_is_the_servers_own_after_a_kill(pat
     assert await sensors_of(killed) == set()
 
 
-async def test_logs_begun_anew_by_others_leave_a_killed_server_its_file(path, tmp_path):
+async def test_no_other_program_begins_the_log_of_a_running_server_anew(path, tmp_path):
     claim = Claim(f"sqlite:///{path}")
     store = await open_store(f"sqlite:///{path}", claim)
     try:
         for _ in range(3):
-            with closing(sqlite3.connect(path)) as shell, shell:
-                shell.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with closing(sqlite3.connect(path, timeout=0)) as shell, shell:
+                busy, _, _ = shell.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                assert busy
                 shell.execute("CREATE TABLE IF NOT EXISTS other (number INTEGER)")
                 shell.execute("INSERT INTO other VALUES (1)")
             assert await store.written_elsewhere()
@@ -367,6 +455,23 @@ async def test_logs_begun_anew_by_others_leave_a_killed_server_its_file(path, tm
         await store.close()
         claim.release()
     assert await sensors_of(killed) == set()
+
+
+def test_logs_begun_anew_by_others_leave_a_killed_server_its_file(tmp_path):
+    life = Life(tmp_path, random.Random(0))
+    for _ in range(3):
+        life.let_go_of_the_log()
+        with closing(sqlite3.connect(life.path, timeout=0)) as shell, shell:
+            busy, _, _ = shell.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert not busy
+            shell.execute("CREATE TABLE IF NOT EXISTS other (number INTEGER)")
+            life.moment()
+            shell.execute("INSERT INTO other VALUES (1)")
+        life.moment()
+        life.generation.written_elsewhere(life.connection)
+        assert life.generation.keeps_its_log
+        life.moment()
+    life.end()
 
 
 def in_use(path, longest=0):
@@ -465,8 +570,10 @@ def test_a_log_that_was_cut_off_has_no_frames(tmp_path):
         generation = Generation(tmp_path / "h.db")
         connection.execute("CREATE TABLE row (number INTEGER UNIQUE, filling BLOB)")
         generation.begin(connection, 0)
+        generation.close_log()
         with closing(sqlite3.connect(tmp_path / "h.db")) as shell:
             shell.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert not sqlite_generation.log_of(tmp_path / "h.db").stat().st_size
 
         generation.begin(connection, None)
 

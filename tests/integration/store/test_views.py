@@ -8,8 +8,10 @@ import pytest
 
 from heliograph.model.attributes import attributes_of
 from heliograph.model.time import DAY, HOUR, now, to_rfc3339
+from heliograph.rollups.task import Rolling
 from heliograph.store.clock import Acceptance
 from heliograph.store.engine import Batch
+from heliograph.store.pages import GREATEST, LEAST
 from rows import NOON, log, measurement
 
 # What it runs of the product, others run too.
@@ -148,6 +150,123 @@ async def test_the_newest_of_each_attribute(sensor, query, store):
     assert newest["humidity"] == (0, "65")
     assert newest["value"] == (6, "false")
     assert newest["a"][0] == 2
+
+
+async def test_what_is_packed_is_told_where_its_rows_are_missing(sensor, query, store):
+    assert query("SELECT * FROM v_packed") == []
+    await store.write(
+        Batch(measurements=[measurement(sensor.number, -1_500_001 + at) for at in (0, 1)])
+    )
+    await store.write(
+        Batch(measurements=[measurement(sensor.number, NOON + 7, dict.fromkeys(VALUES[0], 1))])
+    )
+    await store.chunks.pack(sensor.number, -DAY, NOON + 1)
+    found = query(
+        "SELECT sensor_identifier, device_id, first_us, last_us, rows"
+        " FROM v_packed ORDER BY first_us"
+    )
+    # No chunk is longer than a month.
+    spans = [(-1_500_001, -1_500_000, 2), (NOON, NOON, 1)]
+    assert found == [("0" * 32, "a", *span) for span in spans]
+    for name, moment in (("first", -1_500_001), ("last", -1_500_000)):
+        [(time,)] = query(f"SELECT {name} FROM v_packed WHERE first_us < 0")
+        text = time if isinstance(time, str) else time.isoformat(timespec="microseconds")
+        assert text.replace("+00:00", "Z") == to_rfc3339(moment)
+    left = query("SELECT timestamp_us FROM v_measurement ORDER BY timestamp_us")
+    assert left == [(NOON + number,) for number in range(1, len(VALUES) + 1)]
+
+
+async def test_the_newest_of_each_attribute_is_never_packed(store, sensor, query):
+    newest = "SELECT attribute, timestamp_us, number, text FROM v_latest ORDER BY attribute"
+
+    async def send(first, values):
+        rows = [
+            measurement(sensor.number, NOON + at, each) for at, each in enumerate(values, first)
+        ]
+        await store.write(Batch(measurements=rows))
+
+    async def pack():
+        known = query(newest)
+        packed = await store.chunks.pack(sensor.number, LEAST, GREATEST)
+        assert query(newest) == known
+        return packed
+
+    # Each has an attribute that no later one has, but for three of those that are no objects.
+    assert await pack() == 3
+    await send(10, [{"temperature": at} for at in range(40)])
+    assert await pack() == 39
+    assert await pack() == 0
+    left = query("SELECT timestamp_us FROM v_measurement ORDER BY timestamp_us")
+    assert [moment - NOON for (moment,) in left] == [0, 1, 2, 6, 49]
+    rows = await store.measurements.page(sensor.number, key=LEAST, limit=100)
+    assert [row.timestamp - NOON for row in rows] == [*range(len(VALUES)), *range(10, 50)]
+    # One that speaks again, and was in a row by itself; one that was not.
+    await send(50, [7, {"voltage": 3, "temperature": 1, "humidity": 1}])
+    assert await pack() == 3
+    # Nothing that was measured while the clock was ahead is the newest, whatever is packed.
+    moment = now()
+    ahead = moment + 2 * DAY
+    await store.write(
+        Batch(measurements=[measurement(sensor.number, ahead, {"temperature": 9}, receipt=ahead)])
+    )
+    highest, receipt = await store.newest()
+    await store.clock.accept(Acceptance(moment, highest, receipt))
+    assert await pack() == 0
+
+
+async def test_numbers_by_the_hour_and_the_day(store, sensor, query):
+    other = await store.sensors.create(identifier="3" * 32, device_id="c", created_at=NOON)
+    midnight = NOON - 12 * HOUR
+    sent = [
+        (midnight + HOUR, {"t": 20.25, "on": True, "n": 1 << 62}),
+        (midnight + 2 * HOUR, {"t": 1, "text": "x"}),
+        (midnight + 2 * HOUR + 1, {"t": 4}),
+        (midnight + 2 * HOUR + 2, {"t": 2.5, "n": 5}),
+        (midnight - 1, {"t": -1, "a.b": {"c": 7}}),
+    ]
+    await store.write(Batch(measurements=[measurement(other.number, *each) for each in sent]))
+
+    async def without_a_pause():
+        pass
+
+    rolling = Rolling(store, without_a_pause)
+    await rolling.advance(NOON)
+    await rolling.redo(await rolling.newest_mark())
+    while await rolling.fill():
+        pass
+    columns = "attribute, timestamp_us, count, minimum, maximum, average, sum, last"
+    of = f"device_id = 'c' AND timestamp_us >= {midnight}"
+    t = [
+        ("t", midnight + HOUR, 1, 20.25, 20.25, 20.25, 20.25, 20.25),
+        ("t", midnight + 2 * HOUR, 3, 1, 4, 2.5, 7.5, 2.5),
+    ]
+    hours = f"SELECT {columns} FROM v_hourly WHERE attribute = 't' AND {of} ORDER BY timestamp_us"
+    assert query(hours) == t
+    await store.chunks.pack(other.number, LEAST, GREATEST)
+    assert query(hours) == t
+    days = query(f"SELECT {columns} FROM v_daily WHERE {of} ORDER BY attribute")
+    assert [day[:5] + day[7:] for day in days] == [
+        ("n", midnight, 2, 5, 1 << 62, 5),
+        ("on", midnight, 1, 1, 1, 1),
+        ("t", midnight, 4, 1, 20.25, 2.5),
+    ]
+    assert days[-1][5:7] == (6.9375, 27.75)
+    for view, moment in (("v_hourly", midnight - HOUR), ("v_daily", midnight - DAY)):
+        assert query(
+            f"SELECT attribute, timestamp_us, last FROM {view}"
+            f" WHERE device_id = 'c' AND timestamp_us < {midnight} ORDER BY attribute"
+        ) == [("a\\.b.c", moment, 7), ("t", moment, -1)]
+        [(time,)] = query(f"SELECT DISTINCT time FROM {view} WHERE timestamp_us = {moment}")
+        text = time if isinstance(time, str) else time.isoformat(timespec="microseconds")
+        assert text.replace("+00:00", "Z") == to_rfc3339(moment)
+
+
+async def test_what_was_left_is_not_looked_at_again_soon(store, sensor):
+    await store.write(Batch(measurements=[measurement(sensor.number, NOON + 10, {"t": 1})]))
+    await store.chunks.pack(sensor.number, LEAST, GREATEST)
+    assert await store.chunks.next_unpacked(sensor.number, LEAST, NOON + 10) is None
+    await store.write(Batch(measurements=[measurement(sensor.number, NOON + 8, {"t": 1})]))
+    assert await store.chunks.next_unpacked(sensor.number, LEAST, NOON + 10) == NOON + 8
 
 
 async def test_logs(sensor, query):

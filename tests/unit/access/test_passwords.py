@@ -11,6 +11,7 @@ from heliograph.access import passwords as module
 from heliograph.access.limiter import Limiter
 from heliograph.access.passwords import Passwords
 from heliograph.access.turns import Party
+from heliograph.access.windows import Limit
 from heliograph.errors import ErrorCode
 
 
@@ -171,8 +172,8 @@ async def test_guesses_at_the_same_time_are_counted_one_after_the_other(password
 
 
 async def test_right_passwords_count_too(passwords, monkeypatch):
-    monkeypatch.setattr(limiter_module, "RIGHT_OF_ACCOUNT_AND_ADDRESS", 15)
-    monkeypatch.setattr(limiter_module, "RIGHT_OF_ADDRESS", 20)
+    monkeypatch.setattr(limiter_module, "RIGHT_OF_ACCOUNT_AND_ADDRESS", Limit("a", 15))
+    monkeypatch.setattr(limiter_module, "RIGHT_OF_ADDRESS", Limit("b", 20))
     limiter = Limiter(1_000)
     passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     known = await passwords.hash("12345678")
@@ -191,3 +192,22 @@ async def test_right_passwords_count_too(passwords, monkeypatch):
     assert await rights("::1", "ada") == [True] * 15 + [limited] * 5
     assert await rights("::2", "bob") == [True] * 5 + [limited] * 15
     assert await rights("1.1.1.1", "ada") == [True] * 15 + [limited] * 5
+
+
+async def test_a_new_password_is_hashed_while_the_one_so_far_is_compared(passwords, hasher):
+    known = await passwords.hash("12345678")
+    hasher.free.clear()
+    limiter = Limiter(1_000)
+
+    def replaced(given):
+        guess = limiter.password("1.2.3.4", "ada", given)
+        return asyncio.create_task(passwords.replace(known, given, "87654321", guess))
+
+    right, wrong = replaced("12345678"), replaced("12345679")
+    while hasher.running < 2:  # noqa: ASYNC110 - the threads tell nobody
+        await asyncio.sleep(0)
+    hasher.free.set()
+    assert await passwords.verify(await right, "87654321")
+    assert await wrong is None
+    # One after the other, and each took both threads.
+    assert (hasher.most, hasher.count) == (2, 6)

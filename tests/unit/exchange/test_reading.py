@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.cli.transfer.reading import Place, csv_rows, look_at_csv
 from heliograph.errors import StartError
 from heliograph.exchange.csv_rows import CsvRows
 from heliograph.exchange.elements import BadLineError, Element
 from heliograph.exchange.json_rows import from_json_line
 from heliograph.exchange.line_protocol import Mapping, from_line
+from heliograph.exchange.reading import Place, csv_rows, look_at_csv
 from heliograph.exchange.table_layouts import UTC_ZONE
 from heliograph.exchange.table_numbers import json_numbers
 from heliograph.exchange.tables import TableOptions, TableRows
@@ -124,6 +124,32 @@ def test_an_element_of_mqtt_is_read():
     )
     line = b'{"timestamp":1700000000,"severity":"info","subject":"x"}'
     assert said(from_json_line(line, Kind.LOG))[0] is Kind.LOG
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ('"ts":1700000000123,"t":1', ("ts", ".timestamp = .ts / 1000 | del(.ts)")),
+        ('"t":1,"time":1700000000', ("time", ".timestamp = .time | del(.time)")),
+        ('"last_changed":"2024-01-01T00:00:00+00:00"', ("last_changed", "del(.last_changed)")),
+        ('"id":1700000000,"when":"2024-01-01T00:00:00Z"', ("when", ".timestamp = .when")),
+        ('"timestamp":null,"Date Time":"2024-01-01T00:00:00Z"', ("Date Time", None)),
+    ],
+)
+def test_a_line_without_a_timestamp_is_told_which_member_looks_like_one(line, meant):
+    with pytest.raises(BadLineError) as raised:
+        from_json_line(f"{{{line}}}".encode())
+    name, program = meant
+    said = str(raised.value)
+    assert said.startswith(f"timestamp is missing: `{name}` looks like one")
+    assert ("jq" in said) is (program is not None)
+    assert program is None or program in said
+
+
+@pytest.mark.parametrize("line", [b'{"t":1}', b'{"ts":12,"a":null,"b":[],"c":"x","d":true}'])
+def test_a_line_in_which_nothing_looks_like_a_time_is_told_no_more(line):
+    with pytest.raises(BadLineError, match=r"^timestamp is missing$"):
+        from_json_line(line)
 
 
 def test_log_messages_of_other_programs_are_read_as_those_of_tables():

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.cli.transfer.reading import Place, csv_rows, look_at_csv
 from heliograph.exchange.csv_rows import kind_of_export
 from heliograph.exchange.formats import COLUMNS, Format, Names, encode_rows, heading
 from heliograph.exchange.json_rows import from_json_line
 from heliograph.exchange.parquet import Packing, ParquetTable
+from heliograph.exchange.reading import Place, csv_rows, look_at_csv
 from heliograph.exchange.tables import TableOptions
-from heliograph.ingest.decode import fingerprint, measurement_fingerprint, telling_text
 from heliograph.ingest.routes import DECODERS
 from heliograph.model.canonical import canonical
+from heliograph.model.fingerprints import fingerprint, measurement_fingerprint, telling_text
 from heliograph.model.records import Kind, Severity
 from heliograph.model.time import EARLIEST, SECOND
 
@@ -105,6 +105,21 @@ def read_back(form, kind, data):
     assert look.plan is None
     rows = csv_rows(io.BytesIO(data), Place(0, 0), look, "device_id", has_sensor=False)
     return [row.said for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("form", "spreadsheet"), [(Format.CSV, False), (Format.CSV, True), (Format.JSONL, False)]
+)
+@pytest.mark.parametrize("kind", ROWS)
+@given(data=st.data())
+def test_a_page_is_what_its_rows_are_one_by_one(form, kind, spreadsheet, data):
+    """A page is made by columns."""
+    rows = data.draw(st.lists(ROWS[kind], min_size=1, max_size=4))
+    whole, *single = [
+        encode_rows(form, kind, NAMES, some, spreadsheet=spreadsheet)
+        for some in (rows, *([row] for row in rows))
+    ]
+    assert whole == b"".join(single)
 
 
 @pytest.mark.parametrize("form", Format)

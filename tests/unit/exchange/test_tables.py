@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from heliograph.cli.transfer import reading
-from heliograph.cli.transfer.reading import Place, csv_rows, look_at_csv
 from heliograph.errors import StartError
+from heliograph.exchange import reading
 from heliograph.exchange.elements import BadLineError, NoValueError
+from heliograph.exchange.reading import Place, csv_rows, look_at_csv
 from heliograph.exchange.table_layouts import UTC_ZONE, fixed_zone
 from heliograph.exchange.table_numbers import (
     _COMMAS,
@@ -126,7 +126,7 @@ def test_a_columns_kind_is_decided_over_the_whole_file():
 def test_a_column_of_numbers_and_texts_is_a_question():
     rows = "".join(f"{NOON + n},{n}\n" for n in range(2_000))
     said = asked(f"time,t\n{rows}{NOON},ERR\n")
-    assert "column t holds 2,000 numbers and 1 cells that are none ('ERR' in line 2002)" in said
+    assert "column t holds 2,000 numbers beside 1 other cell ('ERR' in line 2002)" in said
     assert "--missing 'ERR'" in said
     assert "--text 't'" in said
     text = f"time,t\n{NOON},1\n{NOON},ERR\n"
@@ -267,6 +267,37 @@ def test_a_time_without_a_zone_is_a_question():
     assert times([*cells, "2024-07-01 12:00Z"], zone=BERLIN)[1] == "2024-07-01T12:00:00.000000Z"
 
 
+@pytest.mark.parametrize(
+    ("cell", "wrong"),
+    [
+        ("2024-02-28 24:00", "2024-02-28 24:01"),
+        ("28.02.2024 24:00:00", "28.02.2024 24:00:01"),
+        ("2024022824", "2024022825"),
+        ("20240228 24:00", "2024228 24:00"),
+        ("202402282400", "202402282401"),
+    ],
+)
+def test_24_o_clock_is_the_end_of_a_day(cell, wrong):
+    before = cell.replace("24:00", "23:00").replace("022824", "022823")
+    assert times([before, cell], zone=UTC_ZONE) == [
+        "2024-02-28T23:00:00.000000Z",
+        "2024-02-29T00:00:00.000000Z",
+    ]
+    rows = read(f"time,t\n{before},1\n{wrong},2\n", zone=UTC_ZONE)
+    assert isinstance(rows[1].said, BadLineError)
+
+
+def test_the_end_of_the_last_day_is_no_time():
+    (_, row) = read("time,t\n2024-02-28 10:00,1\n9999-12-31 24:00,1\n", zone=UTC_ZONE)
+    assert isinstance(row.said, BadLineError)
+
+
+def test_days_without_marks_and_a_clock_in_two_columns_are_one_time():
+    text = "YYYYMMDD,HH,T\n20240101,23,51\n20240101,24,52\n"
+    rows = read(text, zone=UTC_ZONE, time_columns=("YYYYMMDD", "HH"))
+    assert [json.loads(row.said.text)["timestamp"] for row in rows] == [1704150000, 1704153600]
+
+
 def test_a_column_that_names_an_offset_of_no_zone_leaves_the_zone_open():
     assert "--time-zone" in asked('"Date Time, GMT+99:00",x\n2024-03-01 10:00:00,1\n')
 
@@ -402,6 +433,16 @@ def test_what_separates_cells_is_seen_from_the_heading():
     assert values(f"sep=;\ntime;t\n{NOON};1\n") == [{"t": 1}]
     assert values(f"# made by hand\n# time,t\n{NOON},1\n") == [{"t": 1}]
     assert values(f"time:t\n{NOON}:1\n", separator=":") == [{"t": 1}]
+    # Nor is what says so the heading where no column is called a time.
+    assert values("SEP=;\nam;t\n2024-03-01T12:00Z;1\n") == [{"t": 1}]
+
+
+def test_the_last_remark_before_the_rows_is_the_heading_if_it_names_all_cells():
+    rows = "260,2024-03-01T12:00Z,1\n260,2024-03-01T13:00Z,2\n"
+    for remarks in ("# by hand\n# n,am,t\n", "# n,am,t\n#\n", "# a,b,c\n# n,am,t\n# two, cells\n"):
+        assert values(remarks + rows) == [{"n": 260, "t": 1}, {"n": 260, "t": 2}]
+    with pytest.raises(StartError, match="names no columns, it is a row already: 260"):
+        values(f"# two,cells\n{rows}")
 
 
 def test_a_value_a_row_goes_to_the_attribute_that_the_row_names():

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from heliograph.cli.transfer.reading import Place, csv_rows, look_at_csv
 from heliograph.exchange.elements import BadLineError, Element
 from heliograph.exchange.formats import Format, Names, encode_rows, heading, wide_table
 from heliograph.exchange.parquet import Packing, ParquetTable
+from heliograph.exchange.reading import Place, csv_rows, look_at_csv
 from heliograph.exchange.tables import TableOptions
 from heliograph.exchange.wide import Wide, put_together, type_of
-from heliograph.ingest.decode import measurement_fingerprint, telling_text
 from heliograph.ingest.routes import DECODERS
 from heliograph.model.attributes import attributes_of, keys_of, value_at
 from heliograph.model.canonical import canonical
+from heliograph.model.fingerprints import measurement_fingerprint, telling_text
 from heliograph.model.records import Kind
 from heliograph.model.time import EARLIEST, SECOND
 
@@ -111,6 +111,33 @@ def test_a_wide_export_gives_the_same_values_again(form, spreadsheet, found, rev
     wide = columns_of(found[:seen], spreadsheet=spreadsheet)
     data = written(form, rows, wide, spreadsheet=spreadsheet)
     check_is_the_same(read_back(form, data), rows)
+
+
+alike = st.fixed_dictionaries({"a": scalars, "b": st.floats(-9, 9)})
+
+
+@pytest.mark.uncovered
+@pytest.mark.parametrize("spreadsheet", [False, True])
+@given(found=st.lists(values | alike, min_size=1, max_size=5), seen=st.integers(0, 5))
+@example(found=[{"a": 1}, {"a": 2.0}, {"a": 2**60}], seen=3)
+@example(found=[{"a": 1.5, "b": 1.0}, {"a": 2.0, "b": -0.5}], seen=2)
+@example(found=[{"a.b": 1}, {"a": {"b": 2}}, "{", {"a.b": "{"}], seen=3)
+def test_a_wide_page_is_what_its_rows_are_one_by_one(spreadsheet, found, seen):
+    """Rows with the same attributes are made together, an attribute at a time."""
+    rows = [stored(value, number) for number, value in enumerate(found)]
+    wide = columns_of(found[:seen], spreadsheet=spreadsheet)
+    pages = [rows, *([row] for row in rows)]
+    whole, *single = [
+        encode_rows(Format.CSV, Kind.MEASUREMENT, NAMES, page, spreadsheet=spreadsheet, wide=wide)
+        for page in pages
+    ]
+    assert whole == b"".join(single)
+    if not spreadsheet:
+        whole, *single = [
+            pq.read_table(io.BytesIO(written(Format.PARQUET, page, wide))).to_pylist()
+            for page in pages
+        ]
+        assert repr(whole) == repr([row for table in single for row in table])
 
 
 USUAL = [

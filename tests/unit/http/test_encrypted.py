@@ -93,8 +93,10 @@ async def test_a_socket_without_tls_is_closed(told):
 
     scope = {"type": "websocket", "scheme": "ws", "headers": [], "server": ELSEWHERE}
     scope |= {"path": "/realtime/all", "query_string": b"", "client": ("192.0.2.9", 1)}
-    await encrypted(http_redirect=True)(scope, receive, send)
+    traffic = Traffic()
+    await encrypted(traffic, http_redirect=True)(scope, receive, send)
     assert sent[-1]["type"] == "websocket.close"
+    assert traffic.requests["unmatched", 4].count == 1
     assert sent[-1]["code"] == 4403
     [line] = told
     assert (line["event"], line["address"], line["code"]) == ("socket refused", "192.0.2.9", 4403)

@@ -37,6 +37,14 @@ def application():
     async def number(value: Annotated[int, Query(le=10)]):
         return value
 
+    @app.get(f"{PREFIX}/texts")
+    async def texts(
+        name: Annotated[Text | None, Query(min_length=1, max_length=3)] = None,
+        several: Annotated[list[str] | None, Query(max_length=1)] = None,
+        share: float | None = None,
+    ):
+        return [name, several, share]
+
     @app.post(f"{PREFIX}/thing")
     async def thing(thing: Thing):
         return thing
@@ -81,6 +89,23 @@ async def test_validation_lists_what_is_wrong_and_nothing_else():
     assert body["code"] == "VALIDATION_FAILED"
     assert [set(problem) for problem in body["detail"]] == [{"loc", "type", "msg"}]
     assert body["detail"][0]["loc"] == ["query", "value"]
+
+
+@pytest.mark.parametrize(
+    ("route", "query", "message"),
+    [
+        ("number", "value=", "Input should be a whole number"),
+        ("number", "value=x", "Input should be a whole number"),
+        ("texts", "name=", "Input should not be empty"),
+        ("texts", "name=abcd", "Input should be text of at most 3 characters, not of 4"),
+        ("texts", "several=a&several=b", "Input should be an array of at most 1 element, not of 2"),
+        ("texts", "share=much", "Input should be a number"),
+    ],
+)
+async def test_what_is_wrong_is_said_in_words_for_people(route, query, message):
+    async with client() as http:
+        response = await http.get(f"/{route}?{query}")
+    assert [problem["msg"] for problem in response.json()["detail"]] == [message]
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"name": \xff}', b"[" * 100_000])

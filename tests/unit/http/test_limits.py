@@ -134,3 +134,27 @@ def test_anonymous_callers_are_told_apart_by_address():
     device = Principal("device", "admin", sensor=7)
     assert bearer(device, calling("a")) == 7
     assert bearer(Principal("admin", "admin"), calling("a")) == "admin"
+
+
+def test_what_others_take_is_taken_here_and_the_least_is_not_settled(clock):
+    buckets = TokenBuckets("read", 400)
+    buckets.share(is_shared=True)
+    for _ in range(3):
+        buckets.take("ada", calling("a"))
+    buckets.take("bob", calling("b"))
+    assert buckets.taken() == ("read", 400, 400 / 60, {"ada": 3})
+    buckets.take("ada", calling("a"))
+    buckets.settle({"ada": 100.0, "eve": 0.0})
+    scope = calling("a")
+    buckets.take("ada", scope)
+    assert b"r=98;" in scope[RATE]
+    with pytest.raises(HeliographError):
+        buckets.take("eve", calling("e"))
+    # Once a minute what is left of that is forgotten.
+    clock.now += 60
+    assert buckets.taken().by_name == {"ada": 2}
+    buckets.take("bob", calling("b"))
+    assert buckets.taken().by_name == {}
+    buckets.share(is_shared=False)
+    buckets.take("ada", calling("a"))
+    assert buckets.taken().by_name == {}

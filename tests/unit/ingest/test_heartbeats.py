@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import decode_heartbeats, decode_status, fingerprint
+from heliograph.ingest.decode import decode_heartbeats, decode_status
 from heliograph.ingest.strict_json import Rejected
+from heliograph.model.fingerprints import fingerprint
 from heliograph.model.records import Kind
 from unit.ingest.payloads import (
     BAD_TOKENS,

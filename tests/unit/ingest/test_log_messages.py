@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import decode_logs, fingerprint
+from heliograph.ingest.decode import decode_logs
+from heliograph.model.fingerprints import fingerprint
 from heliograph.model.records import Kind, Severity
 from unit.ingest.payloads import (
     BAD_TOKENS,
@@ -119,6 +120,10 @@ class TestFaults:
         assert [(fault.index, fault.reason) for fault in decoded.faults] == [(1, reason)]
         assert decoded.indexes == [0, 2]
         assert len(decoded.rows) == 2
+
+    def test_a_mistyped_member_is_told_what_was_meant(self):
+        (fault,) = decode({"log_messages": [{"seerity": "info", "subject": "x"}]}).faults
+        assert fault.detail == "unknown member 'seerity': did you mean `severity`?"
 
     @pytest.mark.parametrize("token", BAD_TOKENS)
     def test_bad_text_is_rejected_between_good_ones(self, token):

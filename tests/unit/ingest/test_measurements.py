@@ -5,8 +5,10 @@ import json
 import pytest
 
 from heliograph.errors import RejectionReason
-from heliograph.ingest.decode import decode_measurements, decode_reading, fingerprint
+from heliograph.ingest import strict_json
+from heliograph.ingest.decode import decode_measurements, decode_reading
 from heliograph.ingest.strict_json import Rejected
+from heliograph.model.fingerprints import fingerprint
 from heliograph.model.identifiers import INGEST_ID_STEP
 from heliograph.model.records import Kind
 from heliograph.model.time import DAY, SECOND
@@ -231,6 +233,7 @@ class TestShapes:
             ({"measurments": [{"value": 1}]}, "UNKNOWN_MEMBER", "did you mean `measurements`"),
             ({"vlaue": {"t": 1}}, "UNKNOWN_MEMBER", "did you mean `value`"),
             ({"metric": {"t": 1}}, "UNKNOWN_MEMBER", "did you mean `metrics`"),
+            ({"value": 1, "tiestamp": 2}, "UNKNOWN_MEMBER", "did you mean `timestamp`"),
             ({"spectrum": [1, 2], "none": None}, "UNKNOWN_MEMBER", "'spectrum'"),
             ({"value": 1, "temperature": 2}, "UNKNOWN_MEMBER", "'temperature'"),
             ({"metrics": {"t": 1}, "temperature": 2}, "UNKNOWN_MEMBER", "'temperature'"),
@@ -255,6 +258,20 @@ class TestShapes:
             decode_reading(json.dumps(element).encode(), NOW)
         assert caught.value.fault.reason == fault.reason
         assert caught.value.fault.detail == fault.detail
+
+    def test_what_was_meant_is_looked_for_a_bounded_number_of_times(self, monkeypatch):
+        """Or else a body of 8 MB that nobody understands holds the server up for seconds."""
+        compared = []
+        monkeypatch.setattr(
+            strict_json, "nearest", lambda name, *_: compared.append(name) or ["value"]
+        )
+        strange = {f"member-{number}": {} for number in range(50)}
+        faults = decode([strange] * 1_000 + [{"value": 1, "other": 2}] * 1_000).faults
+        assert len(faults) == 2_000
+        assert len(compared) == 100
+        monkeypatch.setattr(strict_json, "nearest", lambda name, *_: compared.append(name))
+        decode([strange])
+        assert len(compared) == 108
 
     def test_scalar_is_told_as_the_value_of_that_name(self):
         for scalar in (5, "a", None, True, [1, {"value": 2}]):

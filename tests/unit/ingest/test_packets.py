@@ -112,6 +112,17 @@ def test_all_that_is_wrong_is_told_at_once(members, faults):
     assert raised.value.fault.reason in set(RejectionReason)
 
 
+def test_of_unknown_members_only_so_many_are_told():
+    """Or else a packet of a megabyte holds the server up, and has an answer of three."""
+    with pytest.raises(InvalidPacketError) as raised:
+        read({**PACKET, **{f"member-{number}": 1 for number in range(100)}, "status": 1})
+    told = [(*fault.path, fault.type) for fault in raised.value.faults]
+    assert told == [
+        *((f"member-{number}", "extra_forbidden") for number in range(10)),
+        ("status", "string_type"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [

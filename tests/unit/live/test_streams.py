@@ -127,6 +127,18 @@ async def test_a_silent_stream_gets_signs_of_life():
     assert await received(viewer) == b":\nid: 42\n\n"
 
 
+async def test_who_has_much_in_his_queue_is_behind_until_he_takes_it():
+    streams = Streams(per_principal=2, maximum=2)
+    viewer, idle = opened(streams), opened(streams)
+    streams.watch(idle, Selection(kinds=frozenset(["log"])))
+    streams.publish([event(rows=[MEASURED] * 600)])
+    assert not streams.behind()
+    streams.publish([event(rows=[MEASURED] * 800)])
+    assert streams.behind() == {viewer}
+    while streams.behind():
+        await viewer.take()
+
+
 async def test_who_may_not_watch_any_more_is_closed():
     streams = Streams(per_principal=1, maximum=1)
     viewer = opened(streams)

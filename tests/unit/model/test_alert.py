@@ -105,6 +105,35 @@ def test_an_alert_that_comes_again_is_no_less_severe_than_it_was():
     assert (events, told.kind, again.severity) == ([], NoticeKind.RAISED, "critical")
 
 
+def test_who_is_told_of_an_alert_that_rises_is_told_from_then_on():
+    steps = (
+        Escalation(10 * MINUTE, "critical", ("duty", "ops")),
+        Escalation(20 * MINUTE, "critical", ("chief",)),
+    )
+    plan = Telling(("ops",), remind_every=15 * MINUTE, escalate=steps)
+    alert, said = replace(ALERT, telling=plan), []
+    while not said or said[-1][0] < 20:
+        at = alert.due_at or 0
+        alert, _, told = proceed(alert, [], at)
+        said.append((at // MINUTE, told.kind, told.channels))
+    assert said == [
+        (0, NoticeKind.RAISED, ("ops",)),
+        (10, NoticeKind.ESCALATED, ("ops", "duty")),
+        (20, NoticeKind.ESCALATED, ("ops", "duty", "chief")),
+    ]
+
+
+def test_each_silence_is_noted_once_also_of_what_is_acknowledged():
+    both = [silence(0, HOUR), silence(2 * HOUR, 3 * HOUR)]
+    noted = [AlertEventKind.SILENCED]
+    for acknowledged_at in (None, 1):
+        alert, seen = replace(ALERT, acknowledged_at=acknowledged_at), []
+        for at in (0, MINUTE, HOUR, 2 * HOUR, 2 * HOUR + MINUTE):
+            alert, events, _ = proceed(alert, both, at)
+            seen.append([each for each in events if each in noted])
+        assert seen == [noted, [], [], noted, []]
+
+
 def test_what_is_told_to_have_cleared_does_not_say_what_was_found():
     assert ALERT.notice(NoticeKind.RAISED).detail == "31 °C"
     assert ALERT.notice(NoticeKind.CLEARED).detail == ""

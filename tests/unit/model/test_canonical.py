@@ -5,8 +5,8 @@ import json
 import pytest
 from hypothesis import given
 
-from heliograph.ingest.decode import fingerprint, measurement_fingerprint, signed64
 from heliograph.model.canonical import canonical
+from heliograph.model.fingerprints import fingerprint, measurement_fingerprint, signed64
 from heliograph.model.records import Kind
 from unit.ingest.payloads import values
 

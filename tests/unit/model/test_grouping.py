@@ -56,6 +56,19 @@ def test_the_first_is_told_at_once_and_the_rest_as_one():
     assert gather(state, [notice("b")], START + 2 * WINDOW, PACE)[1] != ()
 
 
+def test_digests_that_were_sent_later_than_now_do_not_count():
+    """The clock was ahead, and is right again."""
+    state = Gathering(sent=(START + 9 * HOUR,))
+    assert gather(state, [notice("a")], START, Pace(WINDOW, 1))[1] != ()
+
+
+def test_an_hour_that_has_room_again_does_not_end_a_window():
+    pace = Pace(2 * HOUR, 1)
+    state, _ = gather(NOTHING, [notice("a")], START, pace)
+    state, sent = gather(state, [notice("b")], START + HOUR - 1, pace)
+    assert (sent, next_due(state, pace)) == ((), START + 2 * HOUR)
+
+
 def test_what_is_more_severe_does_not_wait():
     state, _ = gather(NOTHING, [notice("a")], START, PACE)
     state, sent = gather(state, [notice("b")], START + 1, PACE)

@@ -222,3 +222,54 @@ def test_at_the_end_nobody_is_looked_after(site):
     site.send(client, share, 2 * BURST)
     site.shares.close()
     assert site.loop.due is None
+
+
+class Elsewhere:
+    """What all servers together have left of each share, as Redis keeps it."""
+
+    def __init__(self, *sites):
+        self.sites = sites
+        self.left, self.at = {}, 0.0
+        for site in sites:
+            site.shares.share(is_shared=True)
+
+    def settle(self):
+        for site in self.sites:
+            taken, moment = site.shares.taken(), site.loop.now
+            assert taken.kind == "mqtt"
+            left = {}
+            for name, spent in taken.by_name.items():
+                tokens = self.left.get(name, taken.capacity)
+                earned = (moment - self.at) * taken.per_second
+                tokens = min(min(tokens + earned, taken.capacity) - spent, taken.capacity)
+                self.left[name] = left[name] = max(tokens, -taken.capacity)
+                self.at = moment
+            site.shares.settle(left)
+
+
+@pytest.mark.parametrize(("per_second", "is_over"), [(40, False), (70, True)])
+def test_what_is_sent_to_another_server_counts(per_second, is_over):
+    """Of a hundred a second 140 are too much, though each server gets 70."""
+    one, two = Site(), Site()
+    elsewhere = Elsewhere(one, two)
+    for _ in range(60):
+        for site in (one, two):
+            client, share = site.client()
+            site.send(client, share, per_second * MESSAGE_BYTES)
+            site.loop.run(1)
+        elsewhere.settle()
+    shares = [share for site in (one, two) for share in site.shares._shares.values()]
+    assert all((share.credit < BURST / 2) is is_over for share in shares)
+
+
+def test_what_others_leave_over_is_put_back():
+    site = Site()
+    elsewhere = Elsewhere(site)
+    client, share = site.client()
+    for _ in range(20):
+        site.send(client, share, 10 * BURST)
+        site.commit(10 * BURST, share)
+        site.loop.run(2.1)
+        elsewhere.settle()
+    assert share.credit >= 0
+    assert elsewhere.left["device:a"] >= -BURST / 2

@@ -32,6 +32,21 @@ async def failure(chats: Chats, url: str, *, may_choose_host: bool = True) -> De
     return caught.value
 
 
+# The first, since all of Apprise is compiled as it is read: the processes that send may write no
+# file, and would each compile it anew.
+def test_the_services_are_apprises():
+    known = {
+        scheme: service["details"]
+        for service in apprise.Apprise().details()["schemas"]
+        for scheme in (*(service["protocols"] or ()), *(service["secure_protocols"] or ()))
+    }
+    assert set(SERVICES) <= set(known)
+    with_host = {scheme for scheme in SERVICES if "host" in known[scheme]["tokens"]}
+    assert with_host == NAMES_A_HOST
+    # Of what every plugin takes nothing but its own affair may be given.
+    assert not PARAMETERS & set(known["ntfy"]["args"]) - {"image", "mode", "priority", "to"}
+
+
 async def test_a_notice_is_sent_where_it_may_be_and_nowhere_else(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     async with receiving() as inner:
@@ -110,19 +125,6 @@ def test_who_may_choose_a_host():
         assert check_url(url, may_choose_host=True) == url.partition(":")[0]
         with pytest.raises(ValueError, match="only the administrator may choose the host"):
             check_url(url, may_choose_host=False)
-
-
-def test_the_services_are_apprises():
-    known = {
-        scheme: service["details"]
-        for service in apprise.Apprise().details()["schemas"]
-        for scheme in (*(service["protocols"] or ()), *(service["secure_protocols"] or ()))
-    }
-    assert set(SERVICES) <= set(known)
-    with_host = {scheme for scheme in SERVICES if "host" in known[scheme]["tokens"]}
-    assert with_host == NAMES_A_HOST
-    # Of what every plugin takes nothing but its own affair may be given.
-    assert not PARAMETERS & set(known["ntfy"]["args"]) - {"image", "mode", "priority", "to"}
 
 
 def test_the_guard_lets_a_notice_out_and_nothing_else():

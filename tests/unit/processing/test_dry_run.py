@@ -68,6 +68,21 @@ def test_silences_are_found_without_a_clock() -> None:
     assert (spans(run), run.raises) == ([(50, 60), (100, None)], 2)
 
 
+def test_nobody_is_silent_before_it_is_there() -> None:
+    def silences(registered: int, *messages: int) -> list[tuple[float, float | None]]:
+        rule = CompiledRule(parse({"name": "quiet", "condition": {"no_data": 30}}))
+        sent = [Observation(START + at * SECOND, 0, START + at * SECOND, 1) for at in messages]
+        since = START + registered * SECOND
+        return spans(dry_run(rule, sent, START, START + 100 * SECOND, registered=since))
+
+    assert silences(-50) == [(30, None)]
+    assert silences(60) == [(90, None)]
+    assert silences(60, 65) == [(95, None)]
+    assert silences(200) == []
+    # Of one that was registered after it had sent there is what was imported.
+    assert silences(60, 10, 65) == [(40, 65), (95, None)]
+
+
 def test_a_long_history_takes_no_more_memory_than_a_short_one() -> None:
     run = tried([(at, 31 if at % 2 == 0 else 20) for at in range(5_000)], until=5_000)
     assert (len(run.spans), run.raises, run.raised_for) == (MOST_SPANS, 2_500, 2_500 * SECOND)

@@ -1,11 +1,18 @@
 """When notices are gathered: at once, but not in the middle of many."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+import pytest
+
+from heliograph.errors import DeliveryError
 from heliograph.model.grouping import Pace
 from heliograph.model.time import SECOND, now
+from heliograph.processing.dispatcher import ActionFailedError
 from heliograph.processing.notifications import HELD_SECONDS, Notifications
+from heliograph.store.channels import Notification
 
 
 class Channels:
@@ -42,3 +49,23 @@ async def test_what_is_due_waits_while_rules_raise_more_but_not_for_long() -> No
         assert channels.gathered.is_set() is not waits
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_channel_that_is_not_in_use_is_told_nothing() -> None:
+    class Unused:
+        async def find(self, _identifier: str) -> Any:
+            return SimpleNamespace(enabled=False)
+
+        async def called(self, _network: str, _name: str) -> Any:
+            return SimpleNamespace(enabled=False)
+
+    unused: Any = Unused()
+    nothing: Any = None
+    notifications = Notifications(unused, nothing, nothing, Pace(1, 1), interval=60)
+    notification = Notification("channel", "cellar", "hot", "", "warning", 1)
+    due: Any = SimpleNamespace(body=msgspec.json.encode(notification))
+    with pytest.raises(ActionFailedError, match="not in use any more") as failed:
+        await notifications.send(due)
+    assert failed.value.is_final
+    with pytest.raises(DeliveryError, match="no channel 'pager' in use"):
+        await notifications.webhook("cellar", "pager")

@@ -171,6 +171,15 @@ async def test_endless_and_slow_answers_end():
                 assert not caught.value.is_final
 
 
+async def test_a_connection_that_is_closed_before_it_is_used_is_tried_again_later(monkeypatch):
+    # So it is under uvloop once a receiver has reset the connection: the socket is gone.
+    monkeypatch.setattr("anyio._backends._asyncio.SocketStream._raw_socket", None)
+    async with receiving() as receiver:
+        error = await refused(webhooks("127.0.0.1"), f"http://hook.test:{receiver.port}/")
+    assert str(error) == "the connection was closed at once"
+    assert not error.is_final
+
+
 async def test_a_name_that_is_not_found_in_time():
     async def never(host: str, port: int) -> list[Any]:
         await asyncio.get_running_loop().create_future()

@@ -290,7 +290,7 @@ def test_messages_that_do_not_matter_can_be_left_out(
         whole, transitions = advance(rule, whole, message)
         of_all += transitions
         verdict = rule.evaluate(message.value, message.timestamp, {})
-        if rule.matters(verdict, is_idle=state.is_idle):
+        if rule.needs_each or not state.is_idle or verdict is Verdict.HOLDS:
             kept = msgspec.structs.replace(message, newest=newest)
             state, transitions = advance(rule, state, kept)
             of_some += transitions

@@ -98,3 +98,17 @@ def test_buckets_of_a_minute_are_taken_from_minutes_and_shorter_ones_from_raw_ro
         starts = list(range(first, end, width * SECOND))
         made = plan(starts, first, starts[-1], standing)
         assert (made.raw, made.minutes) == ([(first, starts[-1])], [])
+
+
+def test_short_buckets_of_packed_rows_are_counted_from_chunks_alone():
+    packed = (MIDNIGHT + 5, MIDNIGHT + 5 * HOUR + 7)
+    standing = Standing(MIDNIGHT + DAY, packed=packed)
+    end = MIDNIGHT + 8 * HOUR
+    for width, counted in ((605, True), (600, False), (2 * HOUR // SECOND + 5, False)):
+        starts = list(range(MIDNIGHT, end, width * SECOND))
+        made = plan(starts, MIDNIGHT, starts[-1], standing)
+        at = MIDNIGHT + 3 * HOUR + 20 * MINUTE
+        assert any(first <= at < last for first, last in made.raw) == counted
+        # What comes after them is taken from rollups either way.
+        at = MIDNIGHT + 6 * HOUR + 30 * MINUTE
+        assert not any(first <= at < last for first, last in made.raw)

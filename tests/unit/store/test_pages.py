@@ -193,3 +193,38 @@ def test_what_is_left_of_a_value(names, value, left):
     assert (bytes(row.value) if row is not None else None) == left
     if row is not None:
         assert (row.id, row.timestamp, row.fingerprint, row.revision) == (1, 2, 3, 5)
+
+
+@pytest.mark.parametrize("select", [None, even])
+def test_large_rows_are_reserved_before_they_are_read(monkeypatch, select):
+    monkeypatch.setattr(pages_module, "CHUNK_SIZE", SIZE * pages_module.ROWS_AT_FIRST // 2)
+    engine, told = Rows([(n, 2 * n) for n in range(20)]), []
+    table, fetch = Pages(engine, "rows", records, sizes), engine.fetch
+    texts = ["x" * SIZE] * 8
+
+    async def fetch_and_tell(query, **parameters):
+        rows = await fetch(query, **parameters)
+        told.append([row[3] for row in rows if row[3] is not None])
+        return rows
+
+    monkeypatch.setattr(engine, "fetch", fetch_and_tell)
+
+    def hold(size):
+        told.append(size)
+        if told[-2] == texts:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        asyncio.run(table.page(1, limit=150, select=select, hold=hold))
+    # Of the first chunk only the lengths are read; of the next its length is known.
+    assert told == [[], 8 * SIZE, texts, 8 * (SIZE + pages_module.ENTRY_BYTES)]
+
+
+def test_a_page_holds_in_the_end_what_it_comes_to(monkeypatch):
+    monkeypatch.setattr(pages_module, "CHUNK_SIZE", SIZE * pages_module.ROWS_AT_FIRST // 2)
+    table = pages([(n, n) for n in range(20)])
+    held = []
+    page = asyncio.run(table.page(1, limit=150, hold=held.append))
+    assert len(page) == 20
+    assert held[-1] == page.size == 20 * (SIZE + pages_module.ENTRY_BYTES)
+    assert max(held) <= pages_module.LARGEST_PAGE

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from heliograph.store import queries as queries_module
-from heliograph.store.queries import expanded, load_queries
+from heliograph.store.queries import expanded, load_queries, texts
 
 SCRIPT = """\
 -- shared: page
@@ -45,8 +45,10 @@ def test_a_query_of_several_tables_is_repeated():
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_an_engines_queries_are_whole(engine, caplog):
-    queries_module._loaded.cache_clear()
+    queries_module._read.cache_clear()
     queries = load_queries(engine)
+    for name in texts(engine):
+        assert queries[name].sql
     assert not caplog.messages, "each command would print them"
     assert len(queries) > 200
     assert not [name for name, query in queries.items() if "-- shared:" in query.sql]

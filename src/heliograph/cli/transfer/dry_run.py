@@ -1,17 +1,16 @@
 """What an import would store, and why, before anything is sent."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from heliograph.cli.output import echo
-from heliograph.cli.transfer.reading import CsvFile, Record
 from heliograph.exchange.elements import BadLineError, Element, NoValueError
-from heliograph.exchange.table_layouts import SEPARATORS
+from heliograph.exchange.reading import Record
 from heliograph.exchange.table_times import Question
-from heliograph.ingest.decode import decode_heartbeats, decode_logs, decode_measurements
-from heliograph.model.records import Kind
+from heliograph.ingest.decode import flaw_in
+from heliograph.model.counting import counted
 from heliograph.model.time import now, parse, to_rfc3339
 
 SHOWN_ROWS = 5
@@ -19,12 +18,6 @@ SHOWN_BAD = 10
 LONGEST_VALUE = 400
 _element = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _any = msgspec.json.Decoder().decode
-# A server's own, so that a dry run refuses what an import would see refused.
-_DECODERS: Final = {
-    Kind.MEASUREMENT: decode_measurements,
-    Kind.LOG: decode_logs,
-    Kind.HEARTBEAT: decode_heartbeats,
-}
 
 
 def show_dry_run(
@@ -61,32 +54,14 @@ def show_dry_run(
                 echo(f"  {_row(record.said, sensor)}")
     if bad > SHOWN_BAD:
         echo(f"and {bad - SHOWN_BAD:,} more", err=True)
-    without = f", {empty:,} are without a value" if empty else ""
-    echo(f"{good:,} rows would be sent, {bad:,} are bad{without}; nothing was sent")
+    without = f", {empty:,} without a value" if empty else ""
+    echo(f"{counted(good, 'row')} would be sent, {bad:,} bad{without}; nothing was sent")
     return bad == 0
 
 
 def _wrong(said: Element | BadLineError, today: int) -> str | None:
     """Return why a record can't be stored, as far as that is seen without the server's data."""
-    if isinstance(said, BadLineError):
-        return str(said)
-    faults = _DECODERS[said.kind](said.text, 0, 0, today, today).faults
-    return f"{faults[0].reason}: {faults[0].detail}" if faults else None
-
-
-def findings(look: CsvFile) -> Iterator[tuple[str, str]]:
-    """Yield what a table of CSV is taken for, and why, by subject."""
-    if look.view is not None:
-        yield "heading", f"of the view {look.view.name}"
-        return
-    if look.plan is None:
-        yield "heading", f"of an export of {look.kind}s"
-        return
-    heading = look.plan.heading
-    name = heading.layout.name or "a table"
-    yield "heading", f"{name}: {heading.rests_on}"
-    yield "cells", f"separated by {SEPARATORS.get(look.separator, repr(look.separator))}"
-    yield from look.plan.rests_on
+    return str(said) if isinstance(said, BadLineError) else flaw_in(said.kind, said.text, today)
 
 
 def _row(element: Element, sensor: str | None) -> str:

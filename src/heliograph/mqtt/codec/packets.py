@@ -752,6 +752,12 @@ def disconnect(version: int, reason: Reason, reason_string: str | None = None) -
     return _packet(PacketType.DISCONNECT << 4, body)
 
 
+def end_of_session() -> bytes:
+    """Return a client's DISCONNECT of MQTT 5 by which its session ends, too."""
+    properties = write_properties(Properties(session_expiry_interval=0))
+    return _packet(PacketType.DISCONNECT << 4, bytes((Reason.SUCCESS,)) + properties)
+
+
 def _packet_id(cursor: Cursor) -> int:
     packet_id = cursor.two_bytes()
     if not packet_id:

@@ -18,13 +18,20 @@ FROM (
     WHERE sensor = :sensor AND {not_beyond}
     ORDER BY timestamp DESC
     LIMIT 1
-) AS newest;
+) AS newest
+UNION ALL
+SELECT
+    'packed',
+    (SELECT min(first) FROM chunk WHERE sensor = :sensor),
+    (SELECT max(last) FROM chunk WHERE sensor = :sensor);
 
 -- name: aggregates_oldest(sensor)$
 -- The time of a sensor's oldest row, or where its oldest rollup begins.
 SELECT min(oldest)
 FROM (
     SELECT min(timestamp) AS oldest FROM measurement WHERE sensor = :sensor
+    UNION ALL
+    SELECT min(first) FROM chunk WHERE sensor = :sensor
     UNION ALL
     SELECT min(start) FROM rollup WHERE sensor = :sensor AND level = 3600
 ) AS known;
@@ -62,11 +69,21 @@ ORDER BY range_end DESC, sensor
 LIMIT :limit;
 
 -- name: measurement_newest_between(sensor, start, end)$
-SELECT timestamp
-FROM measurement
-WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :end
-ORDER BY timestamp DESC
-LIMIT 1;
+-- Of packed rows a time that none of them is later than.
+SELECT newest
+FROM (
+    SELECT max(latest) AS newest
+    FROM (
+        SELECT max(timestamp) AS latest
+        FROM measurement
+        WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :end
+        UNION ALL
+        SELECT CASE WHEN max(last) >= :end THEN CAST(:end AS bigint) - 1 ELSE max(last) END
+        FROM chunk
+        WHERE sensor = :sensor AND last >= :start AND first < :end
+    ) AS known
+) AS found
+WHERE newest IS NOT NULL;
 
 -- name: sensor_numbers(after, limit)
 SELECT number FROM sensor WHERE number > :after ORDER BY number LIMIT :limit;

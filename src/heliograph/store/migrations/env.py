@@ -16,7 +16,7 @@ from heliograph.database_url import DatabaseUrl, no_database, parse_database_url
 from heliograph.errors import StartError
 from heliograph.store.migrations.running import TOLD_BACKUP, MigrationState, head
 from heliograph.store.sqlite_backup import back_up_before_migration, revision_of
-from heliograph.store.sqlite_generation import look
+from heliograph.store.sqlite_generation import look, make_shortenable
 
 # Any number, as long as it is always this one.
 _ADVISORY_LOCK = 7_305_486_012
@@ -98,6 +98,7 @@ def _migrate_sqlite(url: DatabaseUrl, *, accept_empty: bool, backups: int) -> No
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=_WAIT_SECONDS)
+    make_shortenable(connection, path)
     # A server's log is the server's to write back; else it is done at the end.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection

@@ -22,6 +22,7 @@ _FOLDERS = (Path(__file__).parent, Path(__file__).parents[2] / "rollups" / "quer
 _SHARED = re.compile(r"^-- shared: (\w+)\n((?:.+\n)+)", re.MULTILINE)
 _TOKEN = re.compile(r"\{(?!table\}|kept\})(\w+)\}")
 _START = re.compile(r"^(?=-- name: )", re.MULTILINE)
+_NAME = re.compile(r"-- name: (\w+)")
 # A query that is the same for several tables stands once, and has the name of these for them.
 _TABLES = {
     "{table}": ("measurement", "log", "heartbeat"),
@@ -33,40 +34,55 @@ _VARYING = re.compile(r"\b(?:FROM|JOIN) (?:action|observation|rule_state|alert|p
 
 
 class Query(NamedTuple):
-    """A query's text, and the names of its parameters in the order of their placeholders."""
+    """A query's text, and the names of its parameters in the order of their placeholders.
+
+    `is_planned_anew`: the best plan depends on the parameters, or on how much there is just now.
+    """
 
     sql: str
     parameters: tuple[str, ...]
-
-    @property
-    def is_planned_anew(self) -> bool:
-        """Whether the best plan depends on the parameters, or on how much there is just now."""
-        sql = " ".join(self.sql.split())
-        return "IS NULL OR" in sql or _VARYING.search(sql) is not None
+    is_planned_anew: bool = False
 
 
-def load_queries(engine: str) -> dict[str, Query]:
+class Queries(dict[str, Query]):
+    """An engine's queries by name, each read when it is first asked for: a start needs few."""
+
+    def __init__(self, engine: str) -> None:
+        super().__init__()
+        self._engine = engine
+
+    def __missing__(self, name: str) -> Query:
+        query = self[name] = _read(self._engine, name)
+        return query
+
+
+def load_queries(engine: str) -> Queries:
     """Return the engine's queries by name."""
-    return dict(_loaded(engine))
+    return Queries(engine)
 
 
 @functools.cache
-def _loaded(engine: str) -> dict[str, Query]:
+def texts(engine: str) -> dict[str, str]:
+    """Return what stands in the files, by the queries' names."""
     files = [
         file
         for folder in _FOLDERS
         for place in (folder, folder / engine)
         for file in sorted(place.glob("*.sql"))
     ]
-    script = "\n".join(file.read_text("utf-8") for file in files)
-    loaded = aiosql.from_str(expanded(script), _ADAPTERS[engine])
-    queries: dict[str, Query] = {}
-    for name in loaded.available_queries:
-        function = getattr(loaded, name)
-        parameters = list(inspect.signature(function).parameters)
-        names = tuple(parameter for parameter in parameters if parameter != "self")
-        queries[name] = Query(function.sql.rstrip(";"), names)
-    return queries
+    script = expanded("\n".join(file.read_text("utf-8") for file in files))
+    return {name[1]: text for text in _START.split(script) if (name := _NAME.match(text))}
+
+
+@functools.cache
+def _read(engine: str, name: str) -> Query:
+    loaded = aiosql.from_str(texts(engine)[name], _ADAPTERS[engine])
+    function = getattr(loaded, name)
+    parameters = list(inspect.signature(function).parameters)
+    names = tuple(parameter for parameter in parameters if parameter != "self")
+    sql = function.sql.rstrip(";")
+    words = " ".join(sql.split())
+    return Query(sql, names, "IS NULL OR" in words or _VARYING.search(words) is not None)
 
 
 def expanded(script: str) -> str:

@@ -6,6 +6,10 @@ INSERT INTO account (identifier, username, password_hash, is_admin, created_at)
 VALUES (:identifier, :username, :password_hash, :is_admin, :created_at)
 RETURNING {account_columns};
 
+-- name: administrator_exists()$
+SELECT CAST(count(*) AS integer)
+FROM (SELECT 1 FROM account WHERE is_admin LIMIT 1) AS administrator;
+
 -- name: account_by_username(username)^
 SELECT {account_columns}
 FROM account
@@ -42,11 +46,15 @@ DELETE FROM username_look;
 -- name: sessions_end(account, kept)!
 DELETE FROM session WHERE account = :account AND token_hash <> :kept;
 
--- name: session_open(token_hash, account, password_hash, purpose, created_at, expires_at)^
+-- name: session_open(token_hash, account, password_hash, purpose, created_at, expires_at, address, user_agent)^
 -- A password that was changed while it was being checked opens nothing, and nor does one of
 -- an account that was deactivated meanwhile.
-INSERT INTO session (token_hash, account, purpose, created_at, expires_at)
-SELECT :token_hash, identifier, :purpose, :created_at, :expires_at
+INSERT INTO session (
+    token_hash, account, purpose, created_at, expires_at, address, user_agent
+)
+SELECT
+    :token_hash, identifier, :purpose, :created_at, :expires_at, CAST(:address AS text),
+    CAST(:user_agent AS text)
 FROM account
 WHERE identifier = :account AND password_hash = :password_hash AND is_active
 RETURNING account;
@@ -70,6 +78,17 @@ FROM session
 JOIN account ON account.identifier = session.account
 WHERE session.token_hash = :token_hash
 AND session.purpose = :purpose AND session.expires_at > :now AND account.is_active;
+
+-- name: sessions_of_account(account, purpose, now)
+SELECT token_hash, created_at, expires_at, used_at, address, user_agent
+FROM session
+WHERE account = :account AND purpose = :purpose AND expires_at > :now
+ORDER BY created_at DESC, token_hash;
+
+-- name: session_touch(token_hash, used_at)!
+UPDATE session
+SET used_at = :used_at
+WHERE token_hash = :token_hash AND coalesce(used_at, 0) < :used_at;
 
 -- name: session_end(token_hash)^
 DELETE FROM session WHERE token_hash = :token_hash RETURNING account;

@@ -92,7 +92,7 @@ ORDER BY id;
 -- shared: silence_columns
     silence.identifier, silence.network_identifier, silence.sensor, silence.tag, silence.rule,
     silence.starts_at, silence.ends_at, silence.comment, silence.author, silence.created_at,
-    sensor.identifier, sensor.device_id
+    sensor.identifier, sensor.device_id, coalesce(sensor.sensor_name, sensor.name)
 
 -- shared: silences_which
 (CAST(:networks AS text) IS NULL OR silence.network_identifier IN ({networks}))

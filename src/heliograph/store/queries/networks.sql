@@ -1,5 +1,5 @@
 -- shared: network_columns
-    identifier, name, created_at, shared_keys
+    identifier, name, created_at, shared_keys, packing
 
 -- name: network_by_name(name)^
 SELECT {network_columns} FROM network WHERE name = :name;
@@ -24,8 +24,8 @@ INSERT INTO network (identifier, name, created_at)
 VALUES (:identifier, :name, :created_at)
 RETURNING {network_columns};
 
--- name: network_change(identifier, name, shared_keys)^
-UPDATE network SET name = :name, shared_keys = :shared_keys
+-- name: network_change(identifier, name, shared_keys, packing)^
+UPDATE network SET name = :name, shared_keys = :shared_keys, packing = :packing
 WHERE identifier = :identifier
 RETURNING {network_columns};
 

@@ -66,13 +66,6 @@ SELECT min(due_at) FROM action WHERE state = 'pending';
 -- name: actions_waiting(limit)
 SELECT count(*) FROM (SELECT 1 FROM action WHERE state = 'pending' LIMIT :limit) AS waiting;
 
--- name: actions_release(now, until, types)
--- What a server that is gone had claimed; what fails again and again comes a little earlier by that.
-UPDATE action SET due_at = :now
-WHERE state = 'pending' AND due_at BETWEEN :now AND :until
-AND type IN (SELECT type FROM ({types_wanted}) AS wanted)
-RETURNING id;
-
 -- name: actions_hasten(now, until)
 UPDATE action SET due_at = :now WHERE state = 'pending' AND due_at > :until
 RETURNING id;

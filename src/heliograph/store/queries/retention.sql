@@ -1,6 +1,9 @@
 -- name: network_retention_read(network)^
 SELECT raw_days, rollup_days, log_days FROM network_retention WHERE network = :network;
 
+-- name: network_retentions()
+SELECT network, raw_days, rollup_days, log_days FROM network_retention;
+
 -- name: sensor_retention_read(sensor)^
 SELECT raw_days, rollup_days, log_days FROM sensor_retention WHERE sensor = :sensor;
 
@@ -35,8 +38,9 @@ UNION ALL
 SELECT 1 FROM sensor_retention
 LIMIT 1;
 
--- name: retention_sensors(after, network, by_default, raw_days, rollup_days, log_days, limit)
+-- name: retention_sensors(after, network, by_network, by_default, raw_days, rollup_days, log_days, limit)
 -- Those of which anything is not kept for ever. Deleted ones too: what was kept of theirs goes.
+-- Without `by_network`, what networks say does not count.
 SELECT
     sensor.number,
     sensor.identifier,
@@ -46,7 +50,8 @@ SELECT
     coalesce(own.log_days, whole.log_days, CAST(:log_days AS bigint))
 FROM sensor
 LEFT JOIN sensor_retention AS own ON own.sensor = sensor.number
-LEFT JOIN network_retention AS whole ON whole.network = sensor.network_identifier
+LEFT JOIN network_retention AS whole
+    ON whole.network = sensor.network_identifier AND CAST(:by_network AS boolean)
 WHERE sensor.number > :after
 AND (CAST(:network AS text) IS NULL OR sensor.network_identifier = :network)
 AND (

@@ -3,7 +3,7 @@
     serial_number, manufacturer, model, modality, created_at, last_seen_at, last_measurement_at,
     status, status_at, node_identifier, expected_interval, deleted_at, status_since,
     status_by_broker, connection_open, connection_at, tags, attribute_labels, latitude, longitude,
-    place
+    place, packing
 
 -- shared: sensors_wanted
 FROM sensor
@@ -210,20 +210,21 @@ SELECT 'serial_number' FROM sensor
 WHERE network_identifier = :network_identifier AND serial_number = :serial_number
 AND deleted_at IS NULL AND number <> :number;
 
--- name: sensor_create(identifier, network_identifier, device_id, key_hash, broker_password, name, sensor_name, serial_number, manufacturer, model, modality, created_at, node_identifier, expected_interval, tags, attribute_labels, latitude, longitude, place)^
+-- name: sensor_create(identifier, network_identifier, device_id, key_hash, broker_password, name, sensor_name, serial_number, manufacturer, model, modality, created_at, node_identifier, expected_interval, tags, attribute_labels, latitude, longitude, place, packing)^
 INSERT INTO sensor (
     identifier, network_identifier, device_id, key_hash, broker_password, name, sensor_name,
     serial_number, manufacturer, model, modality, created_at, node_identifier, expected_interval,
-    tags, attribute_labels, latitude, longitude, place
+    tags, attribute_labels, latitude, longitude, place, packing
 )
 VALUES (
     :identifier, :network_identifier, :device_id, :key_hash, :broker_password, :name,
     :sensor_name, :serial_number, :manufacturer, :model, :modality, :created_at, :node_identifier,
-    :expected_interval, :tags, :attribute_labels, :latitude, :longitude, :place
+    :expected_interval, :tags, :attribute_labels, :latitude, :longitude, :place,
+    :packing
 )
 RETURNING {sensor_columns};
 
--- name: sensor_change(number, network_identifier, device_id, key_hash, broker_password, is_active, name, sensor_name, serial_number, manufacturer, model, modality, node_identifier, expected_interval, tags, attribute_labels, latitude, longitude, place, deleted_at)^
+-- name: sensor_change(number, network_identifier, device_id, key_hash, broker_password, is_active, name, sensor_name, serial_number, manufacturer, model, modality, node_identifier, expected_interval, tags, attribute_labels, latitude, longitude, place, packing, deleted_at)^
 UPDATE sensor
 SET
     network_identifier = :network_identifier,
@@ -249,6 +250,7 @@ SET
     latitude = :latitude,
     longitude = :longitude,
     place = :place,
+    packing = :packing,
     deleted_at = :deleted_at
 WHERE number = :number
 RETURNING {sensor_columns};

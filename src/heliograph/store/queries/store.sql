@@ -23,6 +23,12 @@ UNION ALL
 SELECT id, receipt_timestamp
 FROM (
     SELECT id, receipt_timestamp FROM rejected_message WHERE id >= :since ORDER BY id DESC LIMIT 1
+) AS newest
+UNION ALL
+-- An id tells the receipt's millisecond.
+SELECT id, (id >> 21) * 1000
+FROM (
+    SELECT last_id AS id FROM chunk WHERE last_id >= :since ORDER BY last_id DESC LIMIT 1
 ) AS newest;
 
 -- name: migration_revision()$

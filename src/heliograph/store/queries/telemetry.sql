@@ -91,12 +91,17 @@ ORDER BY number
 LIMIT :limit;
 
 -- name: exports_measurement(sensor, timestamp, fingerprint, until, limit, longest)
-SELECT
-    timestamp, fingerprint, receipt_timestamp, revision, device_timestamp,
-    CASE WHEN {value_length} <= :longest THEN value END AS value, element_id,
-    {value_length} AS length
-FROM measurement
-{page_after};
+-- With a chunk, as pages.
+SELECT * FROM (
+    SELECT
+        timestamp, fingerprint, receipt_timestamp, revision, device_timestamp,
+        CASE WHEN {value_length} <= :longest THEN value END AS value, element_id,
+        {no_chunk}, {value_length} AS length
+    FROM measurement
+    {page_after}
+) AS page
+UNION ALL
+{chunk_after_as_export};
 
 -- name: exports_log(sensor, timestamp, fingerprint, until, limit, longest)
 SELECT

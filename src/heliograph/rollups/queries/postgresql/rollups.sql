@@ -13,22 +13,35 @@ CROSS JOIN LATERAL (
 
 -- name: measurements_spans(spans, limit, longest)
 -- Rows of several sensors' spans of time, in no order, without the values that are longer; if
--- there are as many as the limit, there may be more.
-SELECT
-    found.timestamp,
-    found.fingerprint,
-    CASE WHEN length(found.value) <= :longest THEN found.value END AS value,
-    found.sensor
-FROM jsonb_array_elements(CAST(:spans AS jsonb)) AS wanted (span)
-CROSS JOIN LATERAL (
-    SELECT timestamp, fingerprint, value, sensor
-    FROM measurement
-    WHERE sensor = CAST(wanted.span ->> 0 AS bigint)
-    AND timestamp >= CAST(wanted.span ->> 1 AS bigint)
-    AND timestamp < CAST(wanted.span ->> 2 AS bigint)
-    OFFSET 0
-) AS found
-LIMIT :limit;
+-- there are as many as the limit, there may be more. Where a span may have packed rows, a row without
+-- a value tells it.
+SELECT * FROM (
+    SELECT
+        found.timestamp,
+        found.fingerprint,
+        CASE WHEN length(found.value) <= :longest THEN found.value END AS value,
+        found.sensor
+    FROM jsonb_array_elements(CAST(:spans AS jsonb)) AS wanted (span)
+    CROSS JOIN LATERAL (
+        SELECT timestamp, fingerprint, value, sensor
+        FROM measurement
+        WHERE sensor = CAST(wanted.span ->> 0 AS bigint)
+        AND timestamp >= CAST(wanted.span ->> 1 AS bigint)
+        AND timestamp < CAST(wanted.span ->> 2 AS bigint)
+        OFFSET 0
+    ) AS found
+    LIMIT :limit
+) AS hot
+UNION ALL
+SELECT * FROM (
+    SELECT chunk.first, CAST(0 AS bigint), CAST(NULL AS text), chunk.sensor
+    FROM jsonb_array_elements(CAST(:spans AS jsonb)) AS wanted (span)
+    JOIN chunk ON chunk.sensor = CAST(wanted.span ->> 0 AS bigint)
+    AND chunk.last >= CAST(wanted.span ->> 1 AS bigint)
+    AND chunk.last < CAST(wanted.span ->> 2 AS bigint) + {longest_chunk}
+    AND chunk.first < CAST(wanted.span ->> 2 AS bigint)
+    LIMIT 1
+) AS packed;
 
 -- name: rollups_store(sensors, levels, starts, packed)!
 INSERT INTO rollup (sensor, level, start, packed)

@@ -9,18 +9,32 @@ AND rollup.start = json_extract(wanted.value, '$[2]');
 
 -- name: measurements_spans(spans, limit, longest)
 -- Rows of several sensors' spans of time, in no order, without the values that are longer; if
--- there are as many as the limit, there may be more.
-SELECT
-    measurement.timestamp,
-    measurement.fingerprint,
-    CASE WHEN length(measurement.value) <= :longest THEN measurement.value END AS value,
-    measurement.sensor
-FROM json_each(:spans) AS wanted
-CROSS JOIN measurement
-WHERE measurement.sensor = json_extract(wanted.value, '$[0]')
-AND measurement.timestamp >= json_extract(wanted.value, '$[1]')
-AND measurement.timestamp < json_extract(wanted.value, '$[2]')
-LIMIT :limit;
+-- there are as many as the limit, there may be more. Where a span may have packed rows, a row without
+-- a value tells it.
+SELECT * FROM (
+    SELECT
+        measurement.timestamp,
+        measurement.fingerprint,
+        CASE WHEN length(measurement.value) <= :longest THEN measurement.value END AS value,
+        measurement.sensor
+    FROM json_each(:spans) AS wanted
+    CROSS JOIN measurement
+    WHERE measurement.sensor = json_extract(wanted.value, '$[0]')
+    AND measurement.timestamp >= json_extract(wanted.value, '$[1]')
+    AND measurement.timestamp < json_extract(wanted.value, '$[2]')
+    LIMIT :limit
+) AS hot
+UNION ALL
+SELECT * FROM (
+    SELECT chunk.first, 0, NULL, chunk.sensor
+    FROM json_each(:spans) AS wanted
+    CROSS JOIN chunk
+    WHERE chunk.sensor = json_extract(wanted.value, '$[0]')
+    AND chunk.last >= json_extract(wanted.value, '$[1]')
+    AND chunk.last < json_extract(wanted.value, '$[2]') + {longest_chunk}
+    AND chunk.first < json_extract(wanted.value, '$[2]')
+    LIMIT 1
+) AS packed;
 
 -- name: rollup_backlog_shorten(rows)!
 UPDATE rollup_backlog

@@ -7,14 +7,37 @@ SELECT pg_advisory_xact_lock(CAST(:key AS bigint));
 
 -- name: instances_living(token)
 -- Those that may commit, and whose connection is there: of a killed one it is not. A role that may
--- not see another one's connections takes them for living until their lease ends.
-SELECT instance.number, instance.token, instance.mqtt_client_id
+-- not see another one's connections takes them for living until their lease ends. Behind the
+-- connection's name stands which process has it.
+SELECT
+    instance.number, instance.token, instance.mqtt_client_id,
+    substr(activity.application_name, 19),
+    CAST(extract(EPOCH FROM activity.backend_start) * 1000000 AS bigint)
 FROM instance
 JOIN pg_stat_activity AS activity ON activity.pid = instance.backend
 WHERE instance.token <> :token
 AND instance.expires_at > {clock}
 AND activity.datname = current_database()
-AND coalesce(activity.application_name, 'heliograph writer') = 'heliograph writer'
+AND starts_with(coalesce(activity.application_name, 'heliograph writer'), 'heliograph writer')
+ORDER BY instance.number;
+
+-- name: instances_standing()
+-- Those that have not renewed their lease though their connection is there: whoever ends, or is
+-- killed, has none.
+SELECT
+    instance.number, instance.token, instance.mqtt_client_id,
+    substr(activity.application_name, 19),
+    CAST(extract(EPOCH FROM activity.backend_start) * 1000000 AS bigint)
+FROM instance
+JOIN pg_stat_activity AS activity ON activity.pid = instance.backend
+WHERE instance.expires_at <= {clock}
+AND activity.backend_start < to_timestamp(instance.expires_at / 1000000.0)
+AND activity.datname = current_database()
+AND starts_with(activity.application_name, 'heliograph writer')
+AND NOT EXISTS (
+    SELECT FROM instance AS other
+    WHERE other.backend = instance.backend AND other.expires_at > {clock}
+)
 ORDER BY instance.number;
 
 -- name: instance_take(token, mqtt_client_id, lease, maximum)
@@ -74,7 +97,7 @@ WHERE duty.name IN (
         WHERE instance.token = free.holder
         AND instance.expires_at > {clock}
         AND activity.datname = current_database()
-        AND coalesce(activity.application_name, 'heliograph writer') = 'heliograph writer'
+        AND starts_with(coalesce(activity.application_name, 'heliograph writer'), 'heliograph writer')
     )
     AND EXISTS (SELECT FROM instance WHERE instance.token = :token AND instance.expires_at > {clock})
     ORDER BY free.name

@@ -35,17 +35,18 @@ FROM (
 ) AS received
 JOIN packet USING (device_id, timestamp, fingerprint);
 
--- name: actions_store(rows, until)
+-- name: actions_store(rows, until, server)
 -- Only what follows from a packet that is stored under this very id: a repeat has none. With a time
--- until which it holds it is claimed at once.
+-- until which it holds it is claimed at once, by the server of this token.
 INSERT INTO action (
     rule, position, sensor, timestamp, fingerprint, message, network_identifier, type, body,
-    due_at, created_at, attempts
+    due_at, created_at, attempts, claimant
 )
 SELECT
     rule, position, sensor, timestamp, fingerprint, message, network_identifier, type, body,
     coalesce(CAST(:until AS bigint), due_at), created_at,
-    CASE WHEN CAST(:until AS bigint) IS NULL THEN 0 ELSE 1 END
+    CASE WHEN CAST(:until AS bigint) IS NULL THEN 0 ELSE 1 END,
+    CASE WHEN CAST(:until AS bigint) IS NOT NULL THEN nullif(CAST(:server AS text), '') END
 FROM (
     SELECT
         value ->> 0 AS rule, CAST(value ->> 1 AS bigint) AS position,
@@ -226,7 +227,7 @@ AND (
 )
 ORDER BY number;
 
--- name: actions_claim(now, until, later, type, limit, suspects, ended)
+-- name: actions_claim(now, until, later, type, limit, suspects, ended, server)
 -- Materialized: a plan that looks for them once for each row of the table would claim more.
 WITH due AS MATERIALIZED (
     SELECT id, attempts, {action_is_suspect} AS is_suspect FROM action
@@ -237,14 +238,45 @@ WITH due AS MATERIALIZED (
 )
 UPDATE action
 SET
+    claimant = nullif(CAST(:server AS text), ''),
 {action_claimed};
+
+-- Claimed by a server that is gone: its lease has run out. For a server that begins also by one whose
+-- connection is gone, which it may be the successor of. Later a connection that is gone says little:
+-- who is connecting anew runs what it has claimed.
+-- shared: action_is_abandoned
+action.state = 'pending' AND action.type IN (SELECT type FROM ({types_wanted}) AS wanted)
+AND action.due_at > CAST(:now AS bigint)
+AND action.claimant IS NOT NULL
+AND NOT EXISTS (
+    SELECT FROM instance
+    WHERE instance.token = action.claimant
+    AND instance.expires_at > {clock}
+    AND (
+        NOT CAST(:begins AS boolean)
+        OR EXISTS (
+            SELECT FROM pg_stat_activity AS activity
+            WHERE activity.pid = instance.backend
+            AND activity.datname = current_database()
+            AND starts_with(coalesce(activity.application_name, 'heliograph writer'), 'heliograph writer')
+        )
+    )
+)
+
+-- name: actions_abandoned(now, types, begins)
+SELECT EXISTS (SELECT FROM action WHERE {action_is_abandoned});
+
+-- name: actions_take_over(now, types, begins)
+UPDATE action SET due_at = :now, claimant = NULL
+WHERE {action_is_abandoned}
+RETURNING id;
 
 -- name: actions_settle(rows)
 -- Those that somebody else has settled or claimed meanwhile stay as they are, unless they are done.
 UPDATE action
 SET
     state = settled.state, attempts = settled.attempts, due_at = settled.due_at,
-    finished_at = settled.finished_at, error = settled.error
+    finished_at = settled.finished_at, error = settled.error, claimant = NULL
 FROM (
     SELECT
         CAST(value ->> 0 AS bigint) AS id, value ->> 1 AS state,

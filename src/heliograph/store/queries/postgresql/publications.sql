@@ -14,7 +14,9 @@ RETURNING publication.name, publication.version, publication.attempts;
 -- name: publications_contents(names, short)
 SELECT
     sensor.number, sensor.network_identifier, sensor.identifier, sensor.device_id,
-    newest.revision, newest.size, newest.text
+    newest.revision, newest.size, newest.text,
+    (SELECT version FROM publication WHERE name = sensor.identifier),
+    (SELECT version FROM publication WHERE name = sensor.device_id)
 FROM (
     SELECT number FROM sensor WHERE identifier IN (
         SELECT json_array_elements_text(CAST(:names AS json))

@@ -12,12 +12,15 @@ WHERE sensor IN (
 );
 
 -- name: sensors_revisions(numbers)
-SELECT sensor, max(revision)
-FROM configuration
-WHERE sensor IN (
-    SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:numbers AS json))
-)
-GROUP BY sensor;
+SELECT newest.sensor, newest.revision, newest.success, newest.publication_timestamp
+FROM json_array_elements_text(CAST(:numbers AS json)) AS wanted
+CROSS JOIN LATERAL (
+    SELECT sensor, revision, success, publication_timestamp
+    FROM configuration
+    WHERE sensor = CAST(wanted.value AS bigint)
+    ORDER BY revision DESC
+    LIMIT 1
+) AS newest;
 
 -- name: sensors_touch(rows)!
 -- Rows are locked in their order first, as by everyone who locks several: no deadlocks.
@@ -132,7 +135,7 @@ SET connection_open = true, connection_at = noted.at, connection_server = :serve
 FROM noted, locked
 WHERE sensor.number = noted.number AND locked.number = noted.number;
 
--- name: connections_end(moment, living)!
+-- name: connections_end(moment, living)
 -- What was said on the listener ends as well: who said it had a connection that is gone. On whose
 -- listener it was said nobody knows: it stands as long as there are other servers.
 WITH ended AS MATERIALIZED (
@@ -148,11 +151,15 @@ WITH ended AS MATERIALIZED (
     )
     ORDER BY number
     FOR NO KEY UPDATE
+),
+stored AS (
+    UPDATE sensor
+    SET connection_open = false, connection_at = greatest(:moment, status_at)
+    FROM ended
+    WHERE sensor.number = ended.number
+    RETURNING sensor.*
 )
-UPDATE sensor
-SET connection_open = false, connection_at = greatest(:moment, status_at)
-FROM ended
-WHERE sensor.number = ended.number;
+SELECT {sensor_columns} FROM stored;
 
 -- name: attributes_store(rows)!
 INSERT INTO attribute (sensor, name)

@@ -242,6 +242,13 @@ UPDATE action
 SET
 {action_claimed};
 
+-- name: actions_release(now, until, types)
+-- What a server that is gone had claimed; what fails again and again comes a little earlier by that.
+UPDATE action SET due_at = :now
+WHERE state = 'pending' AND due_at BETWEEN :now AND :until
+AND type IN (SELECT type FROM ({types_wanted}) AS wanted)
+RETURNING id;
+
 -- name: actions_settle(rows)
 -- Those that somebody else has settled or claimed meanwhile stay as they are, unless they are done.
 UPDATE action

@@ -13,7 +13,9 @@ RETURNING name, version, attempts;
 SELECT
     number, network_identifier, identifier, device_id, configuration.revision,
     length(configuration.configuration),
-    CASE WHEN length(configuration.configuration) <= :short THEN configuration.configuration END
+    CASE WHEN length(configuration.configuration) <= :short THEN configuration.configuration END,
+    (SELECT version FROM publication WHERE name = sensor.identifier),
+    (SELECT version FROM publication WHERE name = sensor.device_id)
 FROM sensor
 JOIN configuration ON configuration.sensor = number AND configuration.revision = (
     SELECT max(newer.revision) FROM configuration AS newer WHERE newer.sensor = number

@@ -8,12 +8,11 @@ WHERE number = :number;
 SELECT sensor, name FROM attribute WHERE sensor IN (SELECT value FROM json_each(:numbers));
 
 -- name: sensors_revisions(numbers)
-SELECT sensor, max(revision)
-FROM configuration
-WHERE sensor IN (
-    SELECT value FROM json_each(:numbers)
-)
-GROUP BY sensor;
+SELECT sensor, revision, success, publication_timestamp
+FROM json_each(:numbers) AS wanted
+JOIN configuration ON sensor = wanted.value AND revision = (
+    SELECT max(newest.revision) FROM configuration AS newest WHERE newest.sensor = wanted.value
+);
 
 -- name: sensors_touch(rows)!
 -- A time from beyond the one as which the clock was accepted (by a minute: clocks differ) is none.
@@ -96,7 +95,7 @@ FROM (
 ) AS noted
 WHERE sensor.number = noted.number AND NOT connection_open;
 
--- name: connections_end(moment)!
+-- name: connections_end(moment)
 -- What was said on the listener ends as well: who said it had a connection that is gone.
 UPDATE sensor
 SET connection_open = false, connection_at = max(:moment, coalesce(status_at, 0))
@@ -104,7 +103,8 @@ WHERE connection_open
 OR (
     status = 'online' AND NOT status_by_broker
     AND (connection_at IS NULL OR connection_at < status_at)
-);
+)
+RETURNING {sensor_columns};
 
 -- name: attributes_store(rows)!
 INSERT INTO attribute (sensor, name)

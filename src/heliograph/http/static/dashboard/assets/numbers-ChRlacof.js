@@ -1,0 +1,1 @@
+function e(e){return e.toLocaleString(`en`)}function t(e){let t=[`B`,`kB`,`MB`,`GB`,`TB`,`PB`],n=e,r=0;for(;n>=1e3&&r<t.length-1;)n/=1e3,r+=1;let i=+(r>0&&n<100);return`${n.toLocaleString(`en`,{maximumFractionDigits:i})} ${t[r]}`}export{e as n,t};

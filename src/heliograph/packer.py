@@ -1,0 +1,249 @@
+"""Packing in the background: measurements that are no longer hot become chunks.
+
+A piece is packed once it has ended, lies far enough in the past, is rolled up, and nothing of it
+has come lately: what comes late is packed into its chunk together. Each chunk is a transaction of
+its own, so that a run may end anywhere, and the next one goes on where it is.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
+from typing import Final
+
+import structlog
+
+from heliograph.errors import DutyLostError, HeliographError, StoreUnavailableError
+from heliograph.model.identifiers import first_ingest_id
+from heliograph.model.records import TIMESTAMP
+from heliograph.model.retention import Needed
+from heliograph.model.time import DAY, HOUR
+from heliograph.packed.chunk import MAXIMUM_CHARACTERS
+from heliograph.packed.head import DamagedChunkError
+from heliograph.packed.pieces import FEWEST_ROWS, next_piece
+from heliograph.store import Store
+from heliograph.store.chunks import ChangedMeanwhileError, Prepared
+from heliograph.store.duties import Duty, DutyName
+from heliograph.store.pages import GREATEST, LEAST
+
+log = structlog.get_logger()
+
+# What is younger is never packed: streams resume by what was received within an hour.
+LEAST_AGE: Final = 2 * HOUR
+# From which age on it is packed where the settings say nothing: the first, and the next of them
+# while more than so many rows are left.
+AGES: Final = (26 * HOUR, 13 * HOUR, 6 * HOUR, LEAST_AGE)
+MOST_UNPACKED: Final = 1_000_000
+INTERVAL_SECONDS: Final = 600.0
+# After a failure.
+SOON_SECONDS: Final = 60.0
+# On SQLite rows lie in the order of their receipt, so that a page has rows of many sensors: it is
+# written once for all that are packed together.
+_ROWS_TOGETHER: Final = 8_192
+_SENSORS_AT_ONCE: Final = 500
+# Of the time while devices send, and while they do not.
+_BUSY_SHARE, _IDLE_SHARE = 0.1, 0.5
+_UNPACKABLE_KNOWN: Final = 1_000
+
+
+@dataclasses.dataclass(slots=True)
+class PackingState:
+    """How packing does; what was packed is counted since the start. Times are microseconds."""
+
+    last_run_at: int | None = None
+    packed_total: int = 0
+    failures_total: int = 0
+
+
+class Packer:
+    """Packs what is older than `after` microseconds; 0: nothing; None: as the database says."""
+
+    def __init__(
+        self,
+        store: Store,
+        after: int | None,
+        *,
+        moment: Callable[[], int],
+        busy: Callable[[], bool] = lambda: False,
+        duty: Duty | None = None,
+        rests: bool = True,
+    ) -> None:
+        """Ask `moment` for the time, and `busy` whether others wait; `rests`: leave them time.
+
+        It works while the `duty` is this server's; without one it always is.
+        """
+        self.state = PackingState()
+        self.after = after
+        self._store = store
+        self._moment = moment
+        self._busy = busy
+        self._duty = duty or Duty(DutyName.PACKING)
+        self._rests = rests
+        self._unpackable: set[tuple[int, int]] = set()
+        self._has_told = False
+
+    async def run(self) -> None:
+        """Pack every ten minutes, for ever."""
+        while True:
+            delay = INTERVAL_SECONDS
+            await self._duty.given()
+            try:
+                with self._store.lineage.pinned(), self._duty.fenced():
+                    await self.pack_old()
+            except DutyLostError:
+                log.info("packing left to another server")
+                continue
+            except (StoreUnavailableError, HeliographError) as error:
+                self.state.failures_total += 1
+                log.warning("packing waits", reason=str(error))
+                delay = SOON_SECONDS
+            except Exception:
+                # Rows are as good as chunks: no reason to end the server.
+                self.state.failures_total += 1
+                log.exception("packing failed")
+            await asyncio.sleep(delay)
+
+    async def pack_old(self) -> None:
+        """Pack what is old enough by the settings, or by the database's own rule.
+
+        Raises:
+            StoreUnavailableError: it ended halfway.
+        """
+        moment = self._moment()
+        if self.after is not None:
+            if self.after:
+                await self.pack(moment - self.after, received_before=moment - self.after)
+        elif await self._store.chunks.packs_by_itself():
+            for age in AGES:
+                await self.pack(moment - age, received_before=moment - age)
+                if await self._store.chunks.unpacked(MOST_UNPACKED + 1) <= MOST_UNPACKED:
+                    break
+        elif not self._has_told:
+            self._has_told = True
+            log.info(
+                "old measurements are not packed: this database was in use before; to have them"
+                " packed set PACK_AFTER=26h, or run `heliograph pack`"
+            )
+
+    async def pack(self, until: int, *, received_before: int) -> int:
+        """Pack all pieces that have ended by `until`; return how many rows.
+
+        Those of which a row was received at `received_before` or later are left for a later run.
+
+        Raises:
+            StoreUnavailableError: it ended halfway.
+        """
+        packed = 0
+        before = first_ingest_id(max(received_before, 0))
+        async for sensors in self._sensors():
+            limits = {number: min(until, _rolled_up(each)) for number, each in sensors.items()}
+            packed += await self._pack_sensors(limits, before)
+        await self._shorten()
+        self.state.last_run_at = self._moment()
+        if packed:
+            log.info("measurements packed", rows=packed)
+        return packed
+
+    async def _shorten(self) -> None:
+        """Give back the room of what was packed, or removed, a step at a time."""
+        is_left = True
+        while is_left:
+            began = asyncio.get_running_loop().time()
+            is_left = await self._store.removal.shorten()
+            await self._rest(asyncio.get_running_loop().time() - began)
+
+    async def _sensors(self) -> AsyncIterator[dict[int, Needed]]:
+        after = LEAST
+        while rows := await self._store.engine.fetch(
+            "packing_sensors", after=after, limit=_SENSORS_AT_ONCE
+        ):
+            numbers = [number for (number,) in rows]
+            after = numbers[-1]
+            yield await self._store.removal.needed(numbers)
+
+    async def _pack_sensors(self, limits: dict[int, int], before: int) -> int:
+        """Pack what sensors have before their limits: of each a piece, then of each the next."""
+        packed, starts = 0, dict.fromkeys(sorted(limits), LEAST)
+        while starts:
+            together: list[Prepared] = []
+            characters = 0
+            for sensor in list(starts):
+                began = asyncio.get_running_loop().time()
+                prepared = await self._prepare(sensor, starts, limits[sensor], before)
+                if prepared is None:
+                    del starts[sensor]
+                else:
+                    together.append(prepared)
+                    characters += prepared.characters
+                most = _ROWS_TOGETHER if not self._busy() else 1
+                rows = sum(len(each.hot) for each in together)
+                if rows >= most or characters >= MAXIMUM_CHARACTERS:
+                    packed += await self._put(together, starts)
+                    together, characters = [], 0
+                await self._rest(asyncio.get_running_loop().time() - began)
+            packed += await self._put(together, starts)
+        return packed
+
+    async def _prepare(
+        self, sensor: int, starts: dict[int, int], until: int, before: int
+    ) -> Prepared | None:
+        """Return what of a sensor is packed next, from its start on; None: nothing is left."""
+        chunks = self._store.chunks
+        count = partial(chunks.rows_between, sensor, limit=FEWEST_ROWS)
+        while (oldest := await chunks.next_unpacked(sensor, starts[sensor], until)) is not None:
+            piece = await next_piece(count, oldest - oldest % HOUR, until)
+            if piece is None:
+                # Busier days after it may have ended.
+                starts[sensor] = oldest - oldest % DAY + DAY
+                continue
+            with self._telling(sensor, piece.start):
+                prepared = await chunks.prepare(sensor, piece.start, piece.end, before=before)
+                if prepared is not None:
+                    return prepared
+            starts[sensor] = piece.end
+        return None
+
+    async def _put(self, together: Sequence[Prepared], starts: dict[int, int]) -> int:
+        """Store what was prepared; what has changed meanwhile is left for a later run."""
+        if not together:
+            return 0
+        try:
+            await self._store.chunks.put(together)
+        except ChangedMeanwhileError:
+            if len(together) > 1:
+                return sum([await self._put([each], starts) for each in together])
+            [prepared] = together
+            starts[prepared.sensor] = prepared.hot[-1][TIMESTAMP] + 1
+            return 0
+        rows = sum(len(each.hot) for each in together)
+        self.state.packed_total += rows
+        return rows
+
+    @contextlib.contextmanager
+    def _telling(self, sensor: int, start: int) -> Iterator[None]:
+        try:
+            yield
+        except ChangedMeanwhileError:
+            log.debug("not packed yet", sensor=sensor, start=start)
+        except (DamagedChunkError, ValueError) as error:
+            if (sensor, start) in self._unpackable:
+                return
+            self.state.failures_total += 1
+            if len(self._unpackable) < _UNPACKABLE_KNOWN:
+                self._unpackable.add((sensor, start))
+                log.warning("left unpacked", sensor=sensor, start=start, reason=str(error))
+
+    async def _rest(self, took: float) -> None:
+        """Leave time to others."""
+        if not self._rests:
+            return
+        share = _BUSY_SHARE if self._busy() else _IDLE_SHARE
+        await asyncio.sleep(took * (1 / share - 1))
+
+
+def _rolled_up(needed: Needed) -> int:
+    """Return before which hour everything is rolled up."""
+    mark = GREATEST if needed.mark is None else needed.mark
+    backlog = GREATEST if needed.backlog is None else max(needed.backlog, needed.floor)
+    return min(needed.frontier // HOUR * HOUR, mark, backlog)

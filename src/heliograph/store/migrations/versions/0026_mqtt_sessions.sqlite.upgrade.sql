@@ -1,0 +1,1 @@
+-- A file serves one server, which has its sessions in memory.

@@ -1,0 +1,1 @@
+-- A file serves one server, which ends all claims when it begins.

@@ -1,0 +1,3 @@
+DROP VIEW v_packed;
+
+DROP INDEX chunk_reach;

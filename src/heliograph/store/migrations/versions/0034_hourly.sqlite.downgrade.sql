@@ -1,0 +1,2 @@
+DROP VIEW v_daily;
+DROP VIEW v_hourly;

@@ -1,0 +1,70 @@
+-- name: chunks_of_spans(spans)
+-- The chunks that have rows of a sensor between two times, for a list of these, and their bytes.
+SELECT DISTINCT chunk.id, length(chunk.head) + length(chunk.body)
+FROM json_each(:spans) AS span
+CROSS JOIN chunk
+WHERE chunk.sensor = json_extract(span.value, '$[0]')
+AND chunk.last >= json_extract(span.value, '$[1]')
+AND chunk.last <= json_extract(span.value, '$[2]') + {longest_chunk}
+AND chunk.first <= json_extract(span.value, '$[2]');
+
+-- name: chunks_by_id(ids)
+SELECT id, sensor, head, body FROM chunk WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: chunk_lengths(ids)
+SELECT id, {chunk_bytes} FROM chunk WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: packed_repeats_delete(rows)
+DELETE FROM measurement
+WHERE id IN (SELECT json_extract(value, '$[0]') FROM json_each(:rows))
+RETURNING id;
+
+-- shared: chunk_bytes
+length(chunk.head) + length(chunk.body)
+
+-- What is wanted is JSON: [sensor, from, to] each, `to` exclusive.
+
+-- name: chunks_due(wanted, limit)
+-- Those that lie in a span as a whole.
+SELECT chunk.id, chunk.sensor
+FROM json_each(:wanted) AS wanted
+CROSS JOIN chunk
+WHERE chunk.sensor = json_extract(wanted.value, '$[0]')
+AND chunk.first >= json_extract(wanted.value, '$[1]')
+AND chunk.last < json_extract(wanted.value, '$[2]')
+LIMIT :limit;
+
+-- name: chunks_sum_due(wanted)
+-- Of each sensor: the rows of such chunks, and their bytes.
+SELECT chunk.sensor, sum(chunk.row_count), sum({chunk_bytes})
+FROM json_each(:wanted) AS wanted
+CROSS JOIN chunk
+WHERE chunk.sensor = json_extract(wanted.value, '$[0]')
+AND chunk.first >= json_extract(wanted.value, '$[1]')
+AND chunk.last < json_extract(wanted.value, '$[2]')
+GROUP BY chunk.sensor;
+
+-- name: chunks_cut(wanted)
+-- Those of which a part lies in a span: the span, the chunk, its rows and its bytes.
+SELECT
+    json_extract(wanted.value, '$[0]'), json_extract(wanted.value, '$[1]'),
+    json_extract(wanted.value, '$[2]'), chunk.id, chunk.row_count, {chunk_bytes}
+FROM json_each(:wanted) AS wanted
+CROSS JOIN chunk
+WHERE chunk.sensor = json_extract(wanted.value, '$[0]')
+AND chunk.last >= json_extract(wanted.value, '$[1]')
+AND chunk.first < json_extract(wanted.value, '$[2]')
+AND (
+    chunk.first < json_extract(wanted.value, '$[1]')
+    OR chunk.last >= json_extract(wanted.value, '$[2]')
+);
+
+-- name: chunks_remove(ids)
+DELETE FROM chunk WHERE id IN (SELECT value FROM json_each(:ids)) RETURNING row_count;
+
+-- name: chunk_bodies(wanted)
+-- Of each as much as is needed: a list of [id, bytes].
+SELECT chunk.id, substr(chunk.body, 1, json_extract(wanted.value, '$[1]'))
+FROM json_each(:wanted) AS wanted
+CROSS JOIN chunk
+WHERE chunk.id = json_extract(wanted.value, '$[0]');

@@ -1,0 +1,278 @@
+"""The packer: what is packed when, and that it ends anywhere without harm."""
+
+import asyncio
+import os
+import textwrap
+import uuid
+
+import pytest
+import structlog
+
+import program
+from heliograph import packer as packer_module
+from heliograph.errors import StoreUnavailableError
+from heliograph.model.identifiers import first_ingest_id
+from heliograph.model.time import DAY, HOUR, MINUTE
+from heliograph.packed.head import DamagedChunkError
+from heliograph.packer import Packer
+from heliograph.rollups.task import Rolling
+from heliograph.store import chunks as chunks_module
+from heliograph.store import open_store
+from heliograph.store.engine import Batch
+from heliograph.store.pages import GREATEST, LEAST
+from rows import NOON, measurement
+
+# A Thursday; a week of pieces begins at midnight.
+MIDNIGHT = NOON - 12 * HOUR
+
+
+async def run(store, sql):
+    if store.engine.name == "sqlite":
+        await store.engine._run(lambda: store.engine._writer.open().execute(sql).fetchall())
+    else:
+        await (await store.engine.writer.open()).execute(sql)
+
+
+def packer(store):
+    return Packer(store, 0, moment=lambda: NOON, rests=False)
+
+
+async def roll_up(store):
+    async def without_a_pause():
+        pass
+
+    rolling = Rolling(store, without_a_pause)
+    await rolling.advance(NOON)
+    mark = await rolling.newest_mark()
+    while await rolling.redo(mark):
+        pass
+    while await rolling.fill():
+        pass
+
+
+async def fill(store, sensor, *, start, step, count):
+    rows = [measurement(sensor, start + at * step, {"t": at}) for at in range(count)]
+    await store.write(Batch(measurements=rows))
+
+
+async def spans(store, sensor):
+    """Return the first and the last time of each chunk, in hours since midnight."""
+    place = {"sensor": sensor, "first_fingerprint": LEAST, "last_fingerprint": GREATEST}
+    rows = await store.engine.fetch(
+        "chunks_between", first=LEAST, last=GREATEST, limit=1_000, **place
+    )
+    return [((row[1] - MIDNIGHT) / HOUR, (row[3] - MIDNIGHT) / HOUR) for row in rows]
+
+
+async def test_pieces_that_have_ended_are_packed(store, register):
+    quick, slow = [(await register()).number for _ in range(2)]
+    await fill(store, quick, start=MIDNIGHT, step=3 * HOUR // 1_000, count=1_100)
+    await fill(store, slow, start=MIDNIGHT - 2 * DAY, step=MINUTE, count=2 * 1_440 + 90)
+    await roll_up(store)
+    received = {"received_before": NOON + DAY}
+    # The day of the quick one has not ended: no hour has a thousand rows.
+    assert await packer(store).pack(NOON, **received) == 2 * 1_440
+    assert await spans(store, quick) == []
+    assert await spans(store, slow) == [(-48, -24 - 1 / 60), (-24, -1 / 60)]
+    assert await packer(store).pack(NOON, **received) == 0
+    page = await store.measurements.page(slow, key=LEAST, limit=10_000)
+    assert len(page) == 2 * 1_440 + 90
+
+
+async def test_what_is_not_rolled_up_or_has_just_come_waits(store, sensor):
+    await fill(store, sensor, start=MIDNIGHT - 2 * DAY, step=MINUTE, count=3 * 1_440)
+    late = {"received_before": NOON + DAY}
+    assert await packer(store).pack(NOON, **late) == 0
+    await roll_up(store)
+    assert await packer(store).pack(NOON, received_before=NOON - DAY) == 0
+    assert await packer(store).pack(MIDNIGHT - HOUR, **late) == 1_440
+    # A late row is a mark, until its hour is rolled up again.
+    await store.write(Batch(measurements=[measurement(sensor, MIDNIGHT - 2 * DAY + 1, 1)]))
+    assert await packer(store).pack(NOON, **late) == 0
+    await roll_up(store)
+    assert await packer(store).pack(NOON, **late) == 1_440 + 1
+    assert len(await spans(store, sensor)) == 2
+
+
+async def test_a_sensor_or_a_network_that_refuses_it_is_not_packed(store, register):
+    roof = await store.networks.create(
+        identifier=str(uuid.uuid4()), name="roof", created_at=1, owner=None
+    )
+    sensors = [await register(), await register()]
+    sensors.append(await register(network_identifier=roof.identifier))
+    for sensor in sensors:
+        await fill(store, sensor.number, start=MIDNIGHT - DAY, step=MINUTE, count=1_441)
+    await roll_up(store)
+    await store.sensors.change(sensors[0].number, packing=False)
+    await store.networks.change(roof.identifier, packing=False)
+    assert await packer(store).pack(NOON, received_before=NOON + DAY) == 1_440
+    assert [len(await spans(store, sensor.number)) for sensor in sensors] == [0, 1, 0]
+
+
+async def test_what_the_settings_do_not_say_the_database_does(store, sensor, monkeypatch):
+    """A new one packs what is 26 hours old, and earlier while many rows are left."""
+    rows = [
+        measurement(sensor, NOON - 9 * DAY + at * 3 * MINUTE, {"t": at}) for at in range(9 * 480)
+    ]
+    # Each came when it was measured.
+    rows = [(first_ingest_id(row[2]) + at, *row[1:]) for at, row in enumerate(rows)]
+    await store.write(Batch(measurements=rows))
+    await roll_up(store)
+    moment = NOON + DAY
+    by = Packer(store, 0, moment=lambda: moment, rests=False)
+    await by.pack_old()
+    assert by.state.packed_total == 0
+    by.after = None
+    monkeypatch.setattr(packer_module, "FEWEST_ROWS", 10)
+    monkeypatch.setattr("heliograph.packed.pieces.FEWEST_ROWS", 10)
+    await by.pack_old()
+    hours = [end for _, end in await spans(store, sensor)]
+    assert 9 < hours[-1] < 10
+    monkeypatch.setattr(packer_module, "MOST_UNPACKED", 10)
+    moment = NOON + 6 * HOUR
+    await by.pack_old()
+    hours = [end for _, end in await spans(store, sensor)]
+    assert 11.8 < hours[-1] < 12
+    assert by.state.packed_total == len(rows) - 1
+
+
+async def test_a_database_that_was_in_use_is_packed_once_that_is_said(store, sensor):
+    await fill(store, sensor, start=MIDNIGHT - 5 * DAY, step=MINUTE, count=2 * 1_440)
+    await roll_up(store)
+    await run(store, "UPDATE packing_state SET by_itself = false")
+    by = Packer(store, None, moment=lambda: NOON + 3 * DAY, rests=False)
+    with structlog.testing.capture_logs() as logs:
+        await by.pack_old()
+        await by.pack_old()
+    assert by.state.packed_total == 0
+    [said] = logs
+    assert "PACK_AFTER=26h" in said["event"]
+    await store.chunks.pack_by_itself()
+    await by.pack_old()
+    assert by.state.packed_total == 2 * 1_440 - 1
+
+
+async def test_what_cannot_be_packed_is_left_and_told_once(store, register, monkeypatch):
+    first, second = [(await register()).number for _ in range(2)]
+    for sensor in (first, second):
+        await fill(store, sensor, start=MIDNIGHT - DAY, step=MINUTE, count=1_500)
+    await roll_up(store)
+    pack = chunks_module.pack
+
+    def fails(rows):
+        if rows[0][1] == first:
+            raise DamagedChunkError("t", "the checksum is another")
+        return pack(rows)
+
+    monkeypatch.setattr(chunks_module, "pack", fails)
+    by = packer(store)
+    for _ in range(2):
+        await by.pack(NOON, received_before=NOON + DAY)
+    assert by.state.failures_total == 1
+    assert by.state.packed_total == 1_440
+    assert await spans(store, first) == []
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+async def test_a_run_that_ends_anywhere_has_lost_nothing(store, sensor, monkeypatch, calls):
+    await fill(store, sensor, start=MIDNIGHT - 3 * DAY, step=MINUTE, count=3 * 1_440 + 1)
+    await roll_up(store)
+    before = list(await store.measurements.page(sensor, key=LEAST, limit=10_000))
+    left = [None] * calls
+    replace = chunks_module.replace
+
+    async def ends(*arguments):
+        await replace(*arguments)
+        if not left:
+            raise StoreUnavailableError("it is gone")
+        left.pop()
+
+    monkeypatch.setattr(chunks_module, "replace", ends)
+    with pytest.raises(StoreUnavailableError):
+        await packer(store).pack(NOON, received_before=NOON + DAY)
+    monkeypatch.setattr(chunks_module, "replace", replace)
+    assert len(await spans(store, sensor)) == calls
+    assert list(await store.measurements.page(sensor, key=LEAST, limit=10_000)) == before
+    assert await packer(store).pack(NOON, received_before=NOON + DAY) == (3 - calls) * 1_440
+    assert list(await store.measurements.page(sensor, key=LEAST, limit=10_000)) == before
+
+
+# Ends the process as kill -9 would, after the statement of a transaction with the number given.
+KILLED = textwrap.dedent(
+    """
+    import asyncio, os, signal, sys
+    from heliograph.packer import Packer
+    from heliograph.store import open_store, postgresql, sqlite
+    from heliograph.store.engine import Transaction
+    url, moment, left = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    async def pack():
+        global left
+        store = await open_store(url)
+        def transaction(fetch, run):
+            async def dying(query, **parameters):
+                global left
+                rows = await fetch(query, **parameters)
+                left -= 1
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return rows
+            return Transaction(dying, run)
+        sqlite.Transaction = postgresql.Transaction = transaction
+        packer = Packer(store, 0, moment=lambda: moment, rests=False)
+        await packer.pack(moment, received_before=moment * 2)
+        await store.close()
+    asyncio.run(pack())
+    """
+)
+
+# A chunk takes three: the sensor, the rows that go, the chunk.
+STATEMENTS = (6, *(pytest.param(count, marks=pytest.mark.long) for count in (1, 2, 3, 4, 5, 7, 9)))
+
+
+@pytest.mark.parametrize("statements", STATEMENTS)
+async def test_what_is_killed_while_it_packs_has_each_row_once(
+    store, sensor, database_url, statements, tmp_path
+):
+    await fill(store, sensor, start=MIDNIGHT - 3 * DAY, step=MINUTE, count=3 * 1_440 + 1)
+    await roll_up(store)
+    before = list(await store.measurements.page(sensor, key=LEAST, limit=10_000))
+    await store.close()
+    (tmp_path / "killed.py").write_text(KILLED)
+    killed = await asyncio.to_thread(
+        program.run,
+        *(database_url, str(NOON), str(statements)),
+        module="killed",
+        env=os.environ,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert killed.returncode == -9, killed.stderr
+    again = await open_store(database_url)
+    try:
+        whole = (statements - 1) // 3
+        assert len(await spans(again, sensor)) == whole
+        assert list(await again.measurements.page(sensor, key=LEAST, limit=10_000)) == before
+        rest = await packer(again).pack(NOON, received_before=NOON + DAY)
+        assert rest == (3 - whole) * 1_440
+        assert list(await again.measurements.page(sensor, key=LEAST, limit=10_000)) == before
+    finally:
+        await again.close()
+
+
+async def test_what_changes_while_others_are_packed_is_left_alone(store, register, monkeypatch):
+    sensors = [(await register()).number for _ in range(3)]
+    for sensor in sensors:
+        await fill(store, sensor, start=MIDNIGHT - DAY, step=MINUTE, count=1_441)
+    await roll_up(store)
+    put = store.chunks.put
+
+    async def comes_late(prepared):
+        if len(prepared) > 1:
+            late = measurement(sensors[1], MIDNIGHT - DAY + 1, 1)
+            await store.write(Batch(measurements=[late]))
+        await put(prepared)
+
+    monkeypatch.setattr(store.chunks, "put", comes_late)
+    assert await packer(store).pack(NOON, received_before=NOON + DAY) == 2 * 1_440
+    assert [len(await spans(store, sensor)) for sensor in sensors] == [1, 0, 1]
+    assert len(await store.measurements.page(sensors[1], key=LEAST, limit=10_000)) == 1_442

@@ -1,0 +1,144 @@
+"""Format 1 stays readable: a chunk that was stored once comes back as what it was."""
+
+import base64
+import zlib
+
+import pytest
+
+from heliograph.model.canonical import canonical
+from heliograph.model.fingerprints import measurement_fingerprint, telling_text
+from heliograph.packed.chunk import PackedRows, pack
+from heliograph.packed.head import DamagedChunkError, read_head
+
+# 2025-10-09T08:53:20Z
+START = 1_760_000_000_000_000
+
+HEAD = """
+AbXGV6F7InNlbnNvciI6NywiZmlyc3QiOjE3NjAwMDAwMDAwMDAwMDAsImxhc3QiOjE3NjAwMDExMTkwMDAwMDEsImNvdW50Ij
+o1MjAsImZpcnN0X2lkIjozNjkwOTg3NTIwMDA0MTk0MzA5LCJsYXN0X2lkIjozNjkwOTg5ODY2NzE3MjgyMzA5LCJhdHRyaWJ1
+dGVzIjp7ImNvdW50ZXIiOls1MTcsNTE3LDExNTI5MjE1MDQ2MDY4NDY5NzYsMTE1MjkyMTUwNDYwNzExNjMzNyw1Ljk2MDYwND
+E3ODgxNzg2NWUyMCwxMTUyOTIxNTA0NjA3MTE2MzM3LFswLDBdLFs1MTksMTExOTAwMDAwMV1dLCJkZWNpbWFsIjpbNTE4LDUx
+OCwtOTYuNzUsMy43NSw4NjQuNzUsMS43NSxbNzcsNzcwMDAwMDBdLFsxNSwxNTAwMDAwMV1dLCJkb3VibGUiOls1MTcsNTE3LC
+0wLjAsMC4zMzMzMzMzMzMzMzMzMzMzLDE3MC42NjY2NjY2NjY2NjY2NiwwLjMzMzMzMzMzMzMzMzMzMzMsWzAsMF0sWzEsMTAw
+MDAwMV1dLCJtaXhlZCI6WzUxNywzMDksMSwxLjUsMzYwLjUsMSxbMCwwXSxbMSwxMDAwMDAxXV0sIndvcmQiOls1MTcsMCxudW
+xsLG51bGwsbnVsbCxudWxsLG51bGwsbnVsbF0sInZhbHVlIjpbMSwxLDkyMjMzNzIwMzY4NTQ3NzU4MDgsOTIyMzM3MjAzNjg1
+NDc3NTgwOCw5LjIyMzM3MjAzNjg1NDc3NmUxOCw5MjIzMzcyMDM2ODU0Nzc1ODA4LFsxMDAsMTAwMDAwMDA0XSxbMTAwLDEwMD
+AwMDAwNF1dLCJhXFwuYi5jIjpbMSwwLG51bGwsbnVsbCxudWxsLG51bGwsbnVsbCxudWxsXX0sImNvbHVtbnMiOnsidGltZXMi
+Ols3MCwzMDIyNDIzMDg3XSwic2hhcGVzIjpbMTA1LDY1Mjg5NDE1N10sIi5jb3VudGVyIjpbMzI0LDM3ODMzNDkwMThdLCIuZG
+VjaW1hbCI6WzEyMywzOTM4MjQxOTQ3XSwiLmRvdWJsZSI6Wzg2LDQyMDI3NzA1MjRdLCIubWl4ZWQiOls3NCwzMTg2NzA1NzM2
+XSwiLndvcmQiOls0MiwyMjY2OTcyOTYxXSwiLnZhbHVlIjpbMzAsNDEyMjEwMTczMF0sIi5hXFwuYi5jIjpbMjUsMTIxMzg4MD
+QxXSwicmVjZWlwdHMiOlszNywxMjQ3NDUwMjQ0XSwiaWRzIjpbMzEsMzIwNzg0NzQyMV0sInJldmlzaW9ucyI6WzQ1LDE0MTky
+NjY4NTldLCJkZXZpY2VfdGltZXN0YW1wcyI6WzQ1LDgzMjA2NzUyM10sImVsZW1lbnRfaWRzIjpbNDgsMzEyOTk1MDgyNl0sIm
+tlcHQiOlszNSwzMzA5MjAwNjcwXX19
+"""
+BODY = """
+ls0CCM8ABkC17s4AAM4AD0HAwwTEMGpsrmtoqq1vHKVGNAUQwyggGrgNtANoBwAaBcSDwwPtANoBgEYB8UB5oB1AOwAYAJLESa
+tWSs4vzStJLVKyyivNydFRSklNzsxNzIFz80uTclJhvNzMitQUGKc8vwjKruWqRtVXywUigaKJeklKVtVKyVBhHSWgUdW1tQDE
+G2JgIBUwkqyDiZlkLaOAzgCgUTAKGBgYGAADAJfNAgUAAJbNAgXPEAAAAAAAAADNAYvDAsSuKquoqqlraGpp6+jq6Zswacq0Gb
+PmzFuwaMmyFavWrNuwacu2Hbv27Dtw6MixE6fOnLtw6co12zv3Hjx68uzFqzfvPnz68u3Hrz//GJhY2Di4ePgEhETEJKRk5BSU
+VNQ0tHT0DIxMzCysLji5uHl4+fgFBIWERUTFxCUkpaRlZOXkFRSVlJFq+Y1bpNpuY+cwaj8B+wH6Ryr4j0UIL2DAL00xYBhgwD
+jAgIliABgAliHPEAAAAAAAAADNIQPDCMRoqmutra2tra398hcKGkpra2tra+XmJv79+/fvX4DeCxoEFEzYcOHSPQh4x/D3379/
+//658uw6d+7cuXMA/WeAgN//oYABSrEwMzMzMzMDBJP/jy4PBQARkgeIkDxAhOQBgjHe45AHDADAwJfNAgYBApbNAgYA0JnDAs
+QpamhAAR8aKOAXTMAqv4k6po/yacYHiAEV/KOEf1OdgHqKTB/l04wPGACWIQDQgMMCxDYEwTENADAIADAdCwpmBk2Vw02CF+TQ
+aiDngS9B1IITAwzcUmNgYGBgYIJy9W5IMzAwMDAABgDAwJfNAgUBAMRLYggdBoBh1A6K7ACIHvbSHAznCKKHHQCNJoJRO0IBGk
+0Eo3aEAjSaCEbtCAVoNBGM2hEKEMPVYQDo4YnhbAdADfbDANDDE8PZDsAAwMDAl80CBcQSY2BkYmZmIIUgWQOp6kcJehMAAZbN
+ATUKAMIBxA9iYGVgwI3wSuKVG9YIMADAxAzLK83J4VLKT0tTAgDEB2NgZBhWEACXzQIFAwDAwMQMU8rPU+JSyk9LUwIAxBJjYC
+AVMCIDijSTrHtUP230AwCXAQQAwMDEFbM0MjI2NjcyMDazMDUxNze1MLAAAMCXAQMAwMDEEIs21KlWSlGyyivNyamNBQDAksOW
+zQIIzQfQzKzDAsQWamiAgTkNo8wRywSIAQ4+jzJHLhMwAJKWzQIIAADCAcQKYmBkYhhFowgwAJbNAggFAMIAxACXzQIIxAtjZh
+4FgwowDAwAAACWdwMAwgDEAMDEBssrzckBAMQIY2AYBYMKAACXzQIIxAtjZoYCRuZRMIIBAAGWAX0AwgDEAMDEBssrzckBAMQI
+Y2AYBaOAAQCXzQIIAwDAwMQTyyvNyeFSSjVUAhJGBmDKBEgBAMQRY2BkGB6AaaAdQCXAPDDWAgCLjjY10LG01FGqVohRSklNzs
+xNzIlRslIw0DM1UKhVio0FAA==
+"""
+
+
+def value(at):
+    if at == 100:
+        return 1 << 63
+    if at == 101:
+        return {"a.b": {"c": [1, {"d": None}]}, "e": {}}
+    return {
+        "counter": (1 << 60) + at * at,
+        "decimal": at % 16 / 4 - (100.0 if at == 77 else 0),
+        "double": 1 / 3 if at % 100 else -0.0,
+        "mixed": [1, 1.5, True, None, "off"][at % 5],
+        "word": "on" if at % 64 < 50 else "off",
+    }
+
+
+def row(at):
+    text = canonical(value(at))
+    revision = 3 if at > 400 else None
+    element = f"e{at}" if at % 200 == 1 else None
+    fingerprint = measurement_fingerprint(revision, telling_text(value(at), text), element)
+    time = START + at * 1_000_000 + at * at % 7 + (600_000_000 if at > 300 else 0)
+    receipt = time + 2_000 + at % 11 * 300
+    ingest_id = (receipt // 1_000 << 21) + (at % 3 << 9) + 5
+    device = 12.5 if at == 9 else None
+    found = (ingest_id, 7, time, fingerprint, receipt, revision, device, text.decode())
+    if at == 50:
+        found = (*found[:3], 99, *found[4:7], '{ "decimal": 0.50 }')
+    return found if element is None else (*found, element)
+
+
+ROWS = [row(at) for at in range(520)]
+
+
+def test_a_chunk_of_format_1_comes_back():
+    head = read_head(base64.b64decode(HEAD))
+    packed = PackedRows(head, base64.b64decode(BODY))
+    packed.verify()
+    assert repr(packed.rows()) == repr(ROWS)
+    assert repr(packed.rows(490, 510)) == repr(ROWS[490:510])
+    # From blocks of 64 and what is before and behind them.
+    (known,) = packed.aggregates([(3, 500)], ["decimal"])["decimal"]
+    assert (known.count, known.minimum, known.maximum) == (495, -96.75, 3.75)
+    assert known.total == sum(value(at)["decimal"] for at in range(3, 500) if at not in (100, 101))
+    assert head.attributes["decimal"].last == 1.75
+
+
+def test_the_same_rows_have_the_same_head():
+    chunk = pack(ROWS)
+    head, stored = read_head(chunk.head), read_head(base64.b64decode(HEAD))
+    assert chunk.kept == 1
+    # Another zlib may make other bytes of the same columns.
+    assert head.attributes == stored.attributes
+    assert list(head.columns) == list(stored.columns)
+
+
+# A fingerprint is made of this text: a chunk's are those of its rows only while it stays.
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.0, "0.0"),
+        (-0.0, "-0.0"),
+        (1.0, "1.0"),
+        (20.25, "20.25"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (1e-5, "0.00001"),
+        (1.5e-7, "1.5e-7"),
+        (123456789012345680.0, "1.2345678901234568e17"),
+        (1e15, "1000000000000000.0"),
+        (1e16, "1e16"),
+        (1e22, "1e22"),
+        (5e-324, "5e-324"),
+        (1.7976931348623157e308, "1.7976931348623157e308"),
+        ((1 << 64) - 1, "18446744073709551615"),
+        (-(1 << 63), "-9223372036854775808"),
+        ("é\n\u2028\x7f", '"é\\n\u2028\x7f"'),
+    ],
+)
+def test_texts_of_values_stay(number, text):
+    assert canonical(number).decode() == text
+
+
+def test_fingerprints_stay():
+    assert measurement_fingerprint(None, b'{"t":20.25}') == -2035844679605960742
+    assert measurement_fingerprint(3, b'{"t":20.25}', "e1") == -5797137567444695429
+
+
+def test_a_later_format_is_refused_by_name():
+    text = pack(ROWS[:1]).head[5:]
+    # As a later version would write it: its checksum is right.
+    later = b"\2" + zlib.crc32(b"\2" + text).to_bytes(4, "little") + text
+    with pytest.raises(DamagedChunkError, match="format 2 is of a later version"):
+        read_head(later)
