@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,30 @@ exit "$TOGETHER"
 """
 
 
-def run(folder: Path, *arguments: str, together: int, failed: int, alone: int = 0) -> int:
+# A real pytest, of which one test fails as long as it is beside others.
+REAL = f"""#!/bin/sh
+[ "$1" = - ] && exit
+echo "$@" >>calls
+exec {sys.executable} "$@"
+"""
+TESTS = """
+import os
+
+def test_passes(): ...
+
+def test_passes_alone():
+    assert "PYTEST_XDIST_WORKER" not in os.environ
+"""
+
+
+def run(
+    folder: Path, *arguments: str, together: int, failed: int, alone: int = 0, python: str = PYTHON
+) -> int:
     for name, text in (
         ("scripts/setup", "#!/bin/sh\n"),
         ("scripts/bounds", "#!/bin/sh\n"),
         (".venv/bin/coverage", '#!/bin/sh\necho coverage "$@" >>calls\n'),
-        (".venv/bin/python", PYTHON),
+        (".venv/bin/python", python),
     ):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,13 +58,13 @@ def run(folder: Path, *arguments: str, together: int, failed: int, alone: int = 
     shutil.copy(SCRIPT, folder / "scripts" / "test")
     names = {f"tests/test_{number}.py::test_it": True for number in range(failed)}
     environment = {
-        **os.environ,
+        **{name: text for name, text in os.environ.items() if "XDIST" not in name},
         "TOGETHER": str(together),
         "ALONE": str(alone),
         "FAILED": json.dumps(names, indent=2),
     }
     command = [folder / "scripts" / "test", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def called(folder: Path, what: str) -> bool:
@@ -63,6 +82,14 @@ def test_a_few_that_fail_are_run_once_more_alone(tmp_path, failed, alone, status
 def test_many_and_what_is_no_failed_test_are_not_forgiven(tmp_path, together, failed):
     assert run(tmp_path, together=together, failed=failed) == together
     assert not called(tmp_path, "--last-failed")
+
+
+def test_pytest_itself_knows_what_failed(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_toy.py").write_text(TESTS)
+    shutil.copy(SCRIPT.parents[1] / "pyproject.toml", tmp_path)
+    assert run(tmp_path, together=0, failed=0, python=REAL) == 0
+    assert called(tmp_path, "--last-failed")
 
 
 def test_by_night_nothing_is_forgiven(tmp_path):
