@@ -77,8 +77,31 @@ test("those that somebody has to look after come first", () => {
   );
   assert.deepEqual(names(rows, "sort=presence"), ["late", "away", "never", "there"]);
   assert.deepEqual(names(rows, "show=late"), ["late"]);
-  assert.deepEqual(names(rows, "show=disconnected&sort=-name"), ["never", "late", "away"]);
+  assert.deepEqual(names(rows, "show=disconnected&sort=-name"), ["away"]);
   assert.deepEqual(names(rows, "sort=seen"), ["away", "never", "there", "late"]);
+});
+
+test("of a sensor that sends without a connection of its own nobody is told that it is not connected", () => {
+  const before = { connected: false, connected_changed_at: "2026-06-01T11:00:00Z" };
+  const rows = rowsOf(
+    sensor("gateway", { last_seen_at: "2026-06-01T11:59:00Z" }),
+    sensor("moved", { ...before, last_seen_at: "2026-06-01T11:59:00Z" }),
+    sensor("away", { ...before, last_seen_at: "2026-06-01T10:59:00Z" }),
+  );
+  const connection = (name: string) => rows.all.get(name)?.connection;
+  const tell = (kind: "presence" | "log", name: string, connected?: boolean) =>
+    rows.change([{ kind, data: { sensor_identifier: name, connected } }], NOW);
+  assert.deepEqual(["gateway", "moved", "away"].map(connection), [null, null, false]);
+  assert.deepEqual(names(rows, "show=disconnected"), ["away"]);
+  const { value } = rows.version;
+  tell("log", "away");
+  assert.equal(connection("away"), null);
+  assert.ok(rows.version.value > value);
+  tell("presence", "moved", true);
+  assert.equal(connection("moved"), true);
+  tell("log", "moved");
+  tell("presence", "moved", false);
+  assert.equal(connection("moved"), false);
 });
 
 test("configurations that have not been applied are found, and come first", () => {

@@ -53,7 +53,11 @@ class SensorRepresentation(Representation):
     last_measurement_at: Annotated[
         str | None, "When a measurement came from it last, by the server's clock (RFC 3339, UTC)"
     ]
-    connected: Annotated[bool | None, "Whether it is connected over MQTT; null: it never said"]
+    connected: Annotated[
+        bool | None,
+        "Whether it has a connection over MQTT of its own, or has said so; null: nothing has"
+        " told, as of one that sends through a gateway or over HTTP",
+    ]
     connected_changed_at: Annotated[str | None, "When `connected` has changed last (RFC 3339, UTC)"]
     late: Annotated[
         bool | None,

@@ -52,9 +52,9 @@ export function chosen(rows: Iterable<Row>, choice: Choice, now: number): Row[] 
 function isPresent(row: Row, presence: Choice["presence"], now: number): boolean {
   switch (presence) {
     case "connected":
-      return row.sensor.connected === true;
+      return row.connection === true;
     case "disconnected":
-      return row.sensor.connected !== true;
+      return row.connection === false;
     case "late":
       return row.isLate(now);
     case "alert":
@@ -91,7 +91,7 @@ const KEYS: Record<Sort, (row: Row, now: number) => number> = {
   seen: (row) => row.seen,
   alerts: (row) => -worst(row) * 1000 - row.alerts.size,
   presence: (row, now) =>
-    row.isLate(now) ? 0 : row.sensor.connected === false ? 1 : row.sensor.connected ? 3 : 2,
+    row.isLate(now) ? 0 : row.connection === false ? 1 : row.connection ? 3 : 2,
   configuration: ({ sensor: { configuration_state: state } }) =>
     state === null ? STATES.length : STATES.indexOf(state),
 };

@@ -37,6 +37,8 @@ export class Row {
   /** When anything came from it last, and a measurement; milliseconds, 0: never. */
   seen = 0;
   measured = 0;
+  /** Whether anything has come since it was connected for the last time, and isn't any more. */
+  private hasSentSince = false;
 
   constructor(public sensor: Sensor) {
     this.take(sensor);
@@ -47,6 +49,27 @@ export class Row {
     this.sensor = sensor;
     this.seen = Math.max(this.seen, milliseconds(sensor.last_seen_at));
     this.measured = Math.max(this.measured, milliseconds(sensor.last_measurement_at));
+    this.hasSentSince = hasSentSince(sensor);
+  }
+
+  /** Whether it is connected; null: it has no connection of its own, or sends without it. */
+  get connection(): boolean | null {
+    const { connected } = this.sensor;
+    return connected === false && this.hasSentSince ? null : connected;
+  }
+
+  /** Take what an event says of its connection. */
+  connect(connected: boolean | null): void {
+    this.sensor = { ...this.sensor, connected };
+    this.hasSentSince = false;
+  }
+
+  /** Note that something came from it. Return whether that says that it needs no connection. */
+  see(now: number): boolean {
+    const before = this.connection;
+    this.seen = now;
+    this.hasSentSince = true;
+    return this.connection !== before;
   }
 
   /** Whether it is silent for longer than is expected of it; the server counts alike. */
@@ -109,6 +132,11 @@ export class Row {
 /** What people call an attribute of a sensor. */
 export function labelOf({ sensor }: Row, attribute: string): string {
   return sensor.attributes[attribute]?.display_name ?? attribute;
+}
+
+/** Whether a sensor was seen since its connection ended: it sends through a gateway, or over HTTP. */
+export function hasSentSince(sensor: Sensor): boolean {
+  return milliseconds(sensor.last_seen_at) > milliseconds(sensor.connected_changed_at);
 }
 
 function extend({ points }: Course, time: number, value: unknown): void {
@@ -176,14 +204,14 @@ export class Rows {
           else row.alerts.set(data.id, data);
           isOther = true;
         } else if (kind === "presence") {
-          row.sensor = { ...row.sensor, connected: data.connected };
+          row.connect(data.connected);
           isOther = true;
         } else if (kind === "configuration") {
           // No event says when it has been published.
           isMore = true;
           isOther = row.configure(data.revision, data.state) || isOther;
         } else {
-          row.seen = now;
+          isOther = row.see(now) || isOther;
           if (kind === "heartbeat") isOther = row.answer(data) || isOther;
           if (kind === "measurement") {
             row.measured = now;

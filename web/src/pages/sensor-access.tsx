@@ -6,7 +6,14 @@ import type { PageProps } from "../pages";
 import { texts } from "../texts";
 import { fullTime } from "../time";
 import { Copied } from "../ui/copied";
-import { mayEdit, mayManage, type Sensor, SensorHead, useNetwork } from "../ui/network-head";
+import {
+  mayEdit,
+  mayManage,
+  type Sensor,
+  SensorHead,
+  useNetwork,
+  useSensor,
+} from "../ui/network-head";
 import { Dialog, Form, Notice, Show } from "../ui/parts";
 
 const words = texts.access;
@@ -14,11 +21,8 @@ const ENTRIES = 20;
 
 export default function SensorAccessPage({ params }: PageProps) {
   const identifier = params.sensor ?? "";
-  const path = { identifier };
   const network = useNetwork(params.network ?? "");
-  const sensor = useLoad(`sensor ${identifier}`, (signal) =>
-    ask(api.GET("/api/v1/sensors/{identifier}", { params: { path }, signal })),
-  );
+  const sensor = useSensor(identifier);
   const [turn, setTurn] = useState(0);
   const changed = () => {
     sensor.reload();

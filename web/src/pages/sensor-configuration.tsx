@@ -6,7 +6,7 @@ import type { PageProps } from "../pages";
 import { texts } from "../texts";
 import { fullTime } from "../time";
 import { Area } from "../ui/controls";
-import { mayEdit, SensorHead, useNetwork } from "../ui/network-head";
+import { mayEdit, SensorHead, useNetwork, useSensor } from "../ui/network-head";
 import { Ago, Dialog, Empty, Form, Show } from "../ui/parts";
 import { useReloads } from "../ui/reloads";
 
@@ -26,9 +26,7 @@ export default function SensorConfigurationPage({ params }: PageProps) {
   const path = { identifier };
   const [isNew, setNew] = useState(false);
   const network = useNetwork(params.network ?? "");
-  const sensor = useLoad(`sensor ${identifier}`, (signal) =>
-    ask(api.GET("/api/v1/sensors/{identifier}", { params: { path }, signal })),
-  );
+  const sensor = useSensor(identifier);
   const revisions = useLoad(`configurations ${identifier}`, async (signal) => {
     const query = { limit: REVISIONS };
     const found = await ask(

@@ -2,12 +2,13 @@
 import { useMemo, useState } from "preact/hooks";
 import { api, ask, type Schemas } from "../api/client";
 import { useLoad } from "../load";
+import { hasSentSince } from "../network/rows";
 import type { PageProps } from "../pages";
 import { presenceOf } from "../sensor/presence";
 import "../styles/sensor.css";
 import { texts } from "../texts";
 import { fullTime, now, span } from "../time";
-import { type Sensor, SensorHead, useNetwork } from "../ui/network-head";
+import { type Sensor, SensorHead, useNetwork, useSensor } from "../ui/network-head";
 import { Ago, Empty, Show } from "../ui/parts";
 import { useReloads } from "../ui/reloads";
 
@@ -24,9 +25,7 @@ export default function SensorHeartbeatsPage({ params }: PageProps) {
   const path = { identifier };
   const [limit, setLimit] = useState(PAGE);
   const network = useNetwork(params.network ?? "");
-  const sensor = useLoad(`sensor ${identifier}`, (signal) =>
-    ask(api.GET("/api/v1/sensors/{identifier}", { params: { path }, signal })),
-  );
+  const sensor = useSensor(identifier);
   const heartbeats = useLoad(`heartbeats ${identifier} ${limit}`, async (signal) => {
     const list = await ask(
       api.GET("/api/v1/sensors/{identifier}/heartbeats", {
@@ -74,13 +73,14 @@ export default function SensorHeartbeatsPage({ params }: PageProps) {
 
 function State({ sensor }: { sensor: Sensor }) {
   const { connected, connected_changed_at: changed } = sensor;
+  const hasOwn = connected || (connected === false && !hasSentSince(sensor));
   return (
     <section class="panel">
       <dl class="facts">
         <dt>{words.connection}</dt>
         <dd>
-          {connected === null ? (
-            <span class="quiet">{words.neverSaid}</span>
+          {!hasOwn ? (
+            <span class="quiet">{sensor.last_seen_at ? words.noOwn : words.neverSaid}</span>
           ) : (
             <>
               <span class={`state ${connected ? "state-ok" : "state-off"}`}>

@@ -6,7 +6,7 @@ import type { PageProps } from "../pages";
 import { texts } from "../texts";
 import { fullTime } from "../time";
 import { Filter } from "../ui/controls";
-import { SensorHead, useNetwork } from "../ui/network-head";
+import { SensorHead, useNetwork, useSensor } from "../ui/network-head";
 import { Ago, Empty, Show } from "../ui/parts";
 import { useReloads } from "../ui/reloads";
 import { useFilter } from "../ui/section";
@@ -25,9 +25,7 @@ export default function SensorLogsPage({ params }: PageProps) {
   const [least, setLeast] = useFilter("severity");
   const [limit, setLimit] = useState(PAGE);
   const network = useNetwork(params.network ?? "");
-  const sensor = useLoad(`sensor ${identifier}`, (signal) =>
-    ask(api.GET("/api/v1/sensors/{identifier}", { params: { path }, signal })),
-  );
+  const sensor = useSensor(identifier);
   const logs = useLoad(`logs ${identifier} ${limit}`, (signal) =>
     ask(
       api.GET("/api/v1/sensors/{identifier}/logs", { params: { path, query: { limit } }, signal }),

@@ -8,7 +8,7 @@ import "../styles/sensor.css";
 import { texts } from "../texts";
 import { fullTime } from "../time";
 import { Filter } from "../ui/controls";
-import { mayEdit, SensorHead, useNetwork } from "../ui/network-head";
+import { mayEdit, SensorHead, useNetwork, useSensor } from "../ui/network-head";
 import { Ago, Dialog, Empty, Form, Notice, Show } from "../ui/parts";
 import { useReloads } from "../ui/reloads";
 import { useFilter } from "../ui/section";
@@ -24,16 +24,13 @@ const words = texts.messages;
 
 export default function SensorMessagesPage({ params }: PageProps) {
   const identifier = params.sensor ?? "";
-  const path = { identifier };
   const [kind, setKind] = useFilter("kind");
   const [range, setRange] = useFilter("days");
   const [cursor, setCursor] = useState("");
   const [isResubmitting, setResubmitting] = useState(false);
   const days = range in words.ranges ? Number(range) : 1;
   const network = useNetwork(params.network ?? "");
-  const sensor = useLoad(`sensor ${identifier}`, (signal) =>
-    ask(api.GET("/api/v1/sensors/{identifier}", { params: { path }, signal })),
-  );
+  const sensor = useSensor(identifier);
   const messages = useLoad(`messages ${identifier} ${kind} ${days} ${cursor}`, (signal) =>
     ask(
       api.GET("/api/v1/messages", {

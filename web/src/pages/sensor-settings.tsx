@@ -1,13 +1,12 @@
 /** What is known of a sensor: its name, where it is, when it is late, what its attributes are called. */
 import { useState } from "preact/hooks";
 import { api, ask } from "../api/client";
-import { useLoad } from "../load";
 import type { PageProps } from "../pages";
-import type { Latest } from "../sensor/newest";
+import { type Latest, useLatest } from "../sensor/newest";
 import "../styles/network.css";
 import { texts } from "../texts";
 import { Check } from "../ui/controls";
-import { mayEdit, type Sensor, SensorHead, useNetwork } from "../ui/network-head";
+import { mayEdit, type Sensor, SensorHead, useNetwork, useSensor } from "../ui/network-head";
 import { Field, Form, Notice, Show } from "../ui/parts";
 
 const words = texts.sensorSettings;
@@ -16,14 +15,9 @@ type Label = Sensor["attributes"][string];
 
 export default function SensorSettingsPage({ params }: PageProps) {
   const identifier = params.sensor ?? "";
-  const path = { identifier };
   const network = useNetwork(params.network ?? "");
-  const sensor = useLoad(`sensor ${identifier}`, (signal) =>
-    ask(api.GET("/api/v1/sensors/{identifier}", { params: { path }, signal })),
-  );
-  const latest = useLoad(`latest ${identifier}`, (signal) =>
-    ask(api.GET("/api/v1/sensors/{identifier}/latest", { params: { path }, signal })),
-  );
+  const sensor = useSensor(identifier);
+  const latest = useLatest(identifier);
   const isRead = network.data && latest.data;
   return (
     <>

@@ -2,12 +2,10 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type uPlot from "uplot";
 import { useSearchParams } from "wouter-preact";
-import { api, ask } from "../api/client";
 import { Chart, type Drawn, type Mark, picture } from "../chart/chart";
 import { keyOf, useLines, type Wanted } from "../chart/lines";
 import { NO_LINE, wideCsv } from "../chart/series";
 import { queryOf, type View, viewOf } from "../chart/view";
-import { useLoad } from "../load";
 import type { PageProps } from "../pages";
 import { ActivityStrip } from "../sensor/activity-strip";
 import {
@@ -19,14 +17,28 @@ import {
   useAnnotations,
 } from "../sensor/annotations";
 import { Comparison } from "../sensor/comparison";
-import { colourAt, type Latest, labelOf, NewestValues, numericOf } from "../sensor/newest";
+import {
+  colourAt,
+  type Latest,
+  labelOf,
+  NewestValues,
+  numericOf,
+  useLatest,
+} from "../sensor/newest";
 import { useFirst, useOthers, useWidth, useWindow, useZone } from "../sensor/shown";
 import { SummaryTable, Values } from "../sensor/tables";
 import { ChartTools } from "../sensor/tools";
 import "../styles/chart.css";
 import { texts } from "../texts";
 import { fullTime, zone } from "../time";
-import { mayEdit, nameOf, type Sensor, SensorHead, useNetwork } from "../ui/network-head";
+import {
+  mayEdit,
+  nameOf,
+  type Sensor,
+  SensorHead,
+  useNetwork,
+  useSensor,
+} from "../ui/network-head";
 import { Dialog, Empty, Notice, Show } from "../ui/parts";
 import { useReloads } from "../ui/reloads";
 
@@ -35,14 +47,9 @@ const FIRST = 4;
 
 export default function SensorPage({ params }: PageProps) {
   const identifier = params.sensor ?? "";
-  const path = { identifier };
   const network = useNetwork(params.network ?? "");
-  const sensor = useLoad(`sensor ${identifier}`, (signal) =>
-    ask(api.GET("/api/v1/sensors/{identifier}", { params: { path }, signal })),
-  );
-  const latest = useLoad(`latest ${identifier}`, (signal) =>
-    ask(api.GET("/api/v1/sensors/{identifier}/latest", { params: { path }, signal })),
-  );
+  const sensor = useSensor(identifier);
+  const latest = useLatest(identifier);
   // The path may hold the name in place of it.
   const own = sensor.data?.sensor_identifier;
   useReloads(["measurement"], own, latest.reload);

@@ -251,7 +251,6 @@ function Head({ sort, choice, change }: { sort: Sort; choice: Choice; change: Ch
 function Line({ row, index, top }: { row: Row; index: number; top: number }) {
   // The row is changed in place.
   const version = row.version.value;
-  const isLate = useComputed(() => row.isLate(now.value)).value;
   const { sensor } = row;
   const hasNumber = courseOf(row) !== undefined;
   useEffect(() => wantCourse(row), [row, hasNumber, row.course === undefined]);
@@ -283,8 +282,7 @@ function Line({ row, index, top }: { row: Row; index: number; top: number }) {
         <Sparkline points={row.course?.points ?? []} />
       </div>
       <div role="cell" class="rows-presence">
-        <Connection sensor={sensor} />
-        {isLate && <span class="state state-late">{texts.sensors.late}</span>}
+        <Presence row={row} />
       </div>
       <div role="cell" class="rows-configuration">
         <Configuration sensor={sensor} />
@@ -325,14 +323,30 @@ function Values({ row }: { row: Row }) {
   );
 }
 
-/** Whether a sensor is connected, as far as it says, in words and as a dot. */
-export function Connection({ sensor }: { sensor: Row["sensor"] }) {
+/** Whether it is connected, if it has a connection of its own; and whether it is late. */
+function Presence({ row }: { row: Row }) {
+  const isLate = useComputed(() => row.isLate(now.value)).value;
+  const { sensor, connection, seen } = row;
   if (!sensor.is_active) return <span class="state state-off">{texts.sensors.inactive}</span>;
-  if (sensor.connected === null) return <span class="quiet">–</span>;
-  return sensor.connected ? (
-    <span class="state state-ok">{texts.sensors.connected}</span>
-  ) : (
-    <span class="state state-off">{texts.sensors.disconnected}</span>
+  return (
+    <>
+      {connection !== null && (
+        <span class={`state ${connection ? "state-ok" : "state-off"}`}>
+          {connection ? texts.sensors.connected : texts.sensors.disconnected}
+        </span>
+      )}
+      {isLate ? (
+        <span class="state state-late">{texts.sensors.late}</span>
+      ) : connection !== null ? null : !seen ? (
+        <span class="quiet">–</span>
+      ) : sensor.expected_interval !== null ? (
+        <span class="state state-ok">{texts.sensors.onTime}</span>
+      ) : (
+        <span class="quiet">
+          {texts.sensors.seenAgo} <Ago time={seen} />
+        </span>
+      )}
+    </>
   );
 }
 

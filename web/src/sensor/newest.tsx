@@ -1,13 +1,20 @@
 /** A sensor's newest values, which are chosen here for its charts. */
+import { api, ask, type Schemas } from "../api/client";
 import { numberOf, shown } from "../chart/series";
+import { type Loaded, useLoad } from "../load";
 import { texts } from "../texts";
 import { Ago } from "../ui/parts";
 
 const COLOURS = 8;
 
-export interface Latest {
-  attributes: Record<string, { value?: unknown; timestamp: string }>;
-  labels: Record<string, { unit: string | null; display_name: string | null }>;
+export type Latest = Schemas["Latest"];
+
+/** Read a sensor's newest values. */
+export function useLatest(identifier: string): Loaded<Latest> {
+  const path = { identifier };
+  return useLoad(`latest ${identifier}`, (signal) =>
+    ask(api.GET("/api/v1/sensors/{identifier}/latest", { params: { path }, signal })),
+  );
 }
 
 /** Return the attributes that are numbers now: those that can be drawn. */

@@ -36,6 +36,14 @@ export function useNetwork(network: string): Loaded<Network> {
   return loaded;
 }
 
+/** Read a sensor, by its id or name. */
+export function useSensor(identifier: string): Loaded<Schemas["FullSensor"]> {
+  const path = { identifier };
+  return useLoad(`sensor ${identifier}`, (signal) =>
+    ask(api.GET("/api/v1/sensors/{identifier}", { params: { path }, signal })),
+  );
+}
+
 type Shown<T> = Pick<Loaded<T>, "data" | "failure">;
 
 /** Return what a page is called: by its subject, once that is read. */
