@@ -447,7 +447,7 @@ def test_a_time_is_annotated_and_what_was_rejected_is_submitted_again(server, pa
     until(lambda: "It may send" in text(".facts"))
     click("End the key")
     click("End the key", "dialog")
-    until(lambda: "The key has ended" in text(".notice"))
+    until(lambda: "None of its own" in text(".facts"))
     assert server.http.post("/ingest", json={"m": 5}, headers=key).status_code == 401
     click("Make a new key")
     click("Make a new key", "dialog")

@@ -883,10 +883,14 @@ export const texts = {
     inactive: "Deactivated: what it sends is refused",
     http: "Over HTTP",
     mqtt: "Over MQTT",
-    header: "header X-API-Key",
+    header: "with the key in the header X-API-Key",
     key: "Key",
     keyHint:
       "The server keeps only a hash of the key. Whoever has lost it, or shown it to others, makes a new one.",
+    hasKey: "It has one of its own",
+    noKey: "None of its own",
+    noKeyHint:
+      "It can’t log in by itself. Others may send for it: a gateway, a shared key, or people who may edit the network.",
     rotate: "Make a new key",
     rotateHint:
       "The old key ends at once, and open connections with it: the device needs the new one to go on sending.",
@@ -894,7 +898,6 @@ export const texts = {
     revoke: "End the key",
     revokeHint:
       "The key ends at once, and open connections with it. The sensor stays in use, and sends nothing until you make it a new key.",
-    revoked: "The key has ended. What is sent with it is refused.",
     deactivate: "Deactivate",
     deactivateHint:
       "The key is refused from now on, and open connections end. Data and key are kept: you can activate the sensor again.",

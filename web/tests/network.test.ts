@@ -23,6 +23,7 @@ function sensor(name: string, members: Partial<Sensor> = {}): Sensor {
     node_id: null,
     device_id: null,
     is_active: true,
+    has_key: true,
     created_at: "2026-01-01T00:00:00Z",
     last_seen_at: null,
     last_measurement_at: null,

@@ -25,7 +25,7 @@ from heliograph.cli.output import (
     time_text,
 )
 from heliograph.errors import AlreadyExistsError, StartError
-from heliograph.model.credentials import key_members, new_api_key
+from heliograph.model.credentials import NO_KEY, key_members, new_api_key
 from heliograph.model.identifiers import DEVICE_ID_RULE, may_name_a_device
 from heliograph.model.presence import is_late, presence
 from heliograph.model.sensor import NewSensor, Sensor, tags_fault
@@ -269,6 +269,12 @@ def rotate(device_id: str = AnyDevice, *, json: Json = False) -> None:
     _show_key(key, members, f"device_id  {sensor.device_id or '-'}", as_json=json)
 
 
+@app.command()
+def revoke(device_id: str = AnyDevice) -> None:
+    """End a device's key: it stays in use, and sends nothing until it has a new one (rotate)."""
+    _change(device_id, **NO_KEY)
+
+
 def _show_key(key: str, members: dict[str, Any], text: str, *, as_json: bool) -> None:
     if as_json:
         print_json({**members, "api_key": key})
@@ -410,6 +416,7 @@ def _members(sensor: Sensor) -> dict[str, Any]:
         "place": sensor.place,
         "packing": sensor.packing,
         "is_active": sensor.is_active,
+        "has_key": sensor.key_hash is not None,
         "created_at": time_json(sensor.created_at),
         "last_seen_at": time_json(sensor.last_seen_at),
         "last_measurement_at": time_json(sensor.last_measurement_at),

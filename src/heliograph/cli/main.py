@@ -28,7 +28,7 @@ COMMANDS = {
     "settings": "Show the effective settings, secrets masked.",
     "secrets": "Encrypt the secrets of settings and channels, and make the key for it.",
     "user": "Make accounts, list them, set their passwords, take them out of use.",
-    "device": "Register devices, show them, renew their keys, take them out of use.",
+    "device": "Register devices, show them, renew and end their keys, take them out of use.",
     "network": "Make networks, list them.",
     "channel": "Make channels, where alerts are told, list them, try and delete them.",
     "action": "See what rules have begun, and have it done again.",

@@ -31,7 +31,7 @@ from heliograph.http.sensors import (
     create,
     shown,
 )
-from heliograph.model.credentials import key_members, new_api_key
+from heliograph.model.credentials import NO_KEY, key_members, new_api_key
 from heliograph.model.sensor import Sensor
 from heliograph.store.sensors import TakenError
 
@@ -179,5 +179,4 @@ async def revoke_key(device_id: str, call: TheCall) -> None:
     Again is no error.
     """
     known = await call.changeable(device_id, Action.CONFIGURE, ErrorCode.DEVICE_NOT_FOUND)
-    none = {"key_hash": None, "broker_password": None}
-    await change_sensor(call, known, none, ErrorCode.DEVICE_NOT_FOUND)
+    await change_sensor(call, known, NO_KEY, ErrorCode.DEVICE_NOT_FOUND)

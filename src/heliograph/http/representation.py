@@ -46,6 +46,9 @@ class SensorRepresentation(Representation):
     node_id: Annotated[str | None, "The UUID of the node that carries it"]
     device_id: Annotated[str | None, "The name that it logs in with, unique in the whole server"]
     is_active: Annotated[bool, "Whether it may send and receive; a deleted one may not"]
+    has_key: Annotated[
+        bool, "Whether it has a key of its own, which is refused while it may not send"
+    ]
     created_at: Annotated[str, "When it was registered (RFC 3339, UTC)"]
     last_seen_at: Annotated[
         str | None, "When anything came from it last, by the server's clock (RFC 3339, UTC)"
@@ -184,6 +187,7 @@ def representation(
         node_id=sensor.node_identifier,
         device_id=sensor.device_id,
         is_active=sensor.is_active,
+        has_key=sensor.key_hash is not None,
         created_at=to_rfc3339(sensor.created_at),
         last_seen_at=to_rfc3339(seen) if seen else None,
         last_measurement_at=to_rfc3339(measured) if measured else None,

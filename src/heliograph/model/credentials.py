@@ -7,7 +7,7 @@ import hmac
 import re
 import runpy
 import secrets
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from heliograph.model.lookalikes import looks
 
@@ -115,6 +115,10 @@ class KeyMembers(TypedDict):
 def key_members(key: str) -> KeyMembers:
     """Return what is stored of a key."""
     return {"key_hash": hash_key(key), "broker_password": broker_password(key)}
+
+
+# What is stored of a key that has ended.
+NO_KEY: Final = {"key_hash": None, "broker_password": None}
 
 
 def _base64(data: bytes) -> str:

@@ -38,6 +38,7 @@ CHANGING: dict[tuple[str, ...], tuple[str, list[str]]] = {
     ("user", "activate", "ada"): ("", ["user.activate"]),
     ("device", "create", "pump-1", "--name", "pump"): ("", ["sensor.create"]),
     ("device", "rotate", "pump-1"): ("", ["sensor.change_key"]),
+    ("device", "revoke", "pump-1"): ("", ["sensor.revoke_key"]),
     ("device", "import", "devices.csv"): ("", ["sensor.create", "sensor.create"]),
     ("device", "deactivate", "pump-1"): ("", ["sensor.change"]),
     ("device", "activate", "pump-1"): ("", ["sensor.change"]),
@@ -146,7 +147,7 @@ def test_every_change_is_entered_with_who_typed_it_and_no_secret_is() -> None:
                 )
     for arguments in READING:
         run(*arguments)
-    assert len(entries("--limit", "1000")) == 25
+    assert len(entries("--limit", "1000")) == 26
     assert len(secrets) == 6
     listed = run("audit", "--json", "--limit", "1000") + run("audit", "--limit", "1000")
     for secret in secrets:

@@ -102,6 +102,7 @@ def test_show_says_all_but_the_key(program, database):
             "model": "T-1",
             "network_name": "default",
             "is_active": True,
+            "has_key": True,
             "connected": None,
             "late": None,
             "revision": None,
@@ -118,12 +119,24 @@ def test_show_says_all_but_the_key(program, database):
 
 def test_a_device_that_nobody_knows_is_named_with_what_may_be_meant(program):
     program("create", "greenhouse-1")
-    for command in ("show", "rotate", "deactivate", "activate", "delete"):
+    for command in ("show", "rotate", "revoke", "deactivate", "activate", "delete"):
         said = program(command, "greenhose-1", status=1)
         assert said == (
             "heliograph: device 'greenhose-1' not found: did you mean `greenhouse-1`?\n"
         )
         assert program(command, "zz", status=1) == "heliograph: device 'zz' not found\n"
+
+
+def test_a_key_is_ended_by_itself_and_the_device_stays_in_use(program, database):
+    program("create", "pump")
+    for _ in range(2):
+        program("revoke", "pump")
+    shown = json.loads(program("show", "pump", "--json"))
+    assert (shown["is_active"], shown["has_key"]) == (True, False)
+    sensor = on_store(database, lambda store: store.sensors.find("pump"))
+    assert (sensor.key_hash, sensor.is_active) == (None, True)
+    program("rotate", "pump")
+    assert json.loads(program("show", "pump", "--json"))["has_key"] is True
 
 
 def test_a_device_out_of_use_comes_back_with_its_key(program, database):

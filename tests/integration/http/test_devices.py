@@ -21,6 +21,7 @@ REPRESENTATION = {
     "device_id",
     "configuration_state",
     "is_active",
+    "has_key",
     "created_at",
     "last_seen_at",
     "last_measurement_at",
@@ -266,6 +267,19 @@ async def test_patch_changes_only_what_is_present(site):
         assert unchanged.json()["name"] is None
 
 
+async def keys(here):
+    """Return each device's name, whether it may send, and whether it has a key: in lists, too."""
+
+    def told(device):
+        return device["device_id"], device["is_active"], device["has_key"]
+
+    listed = [told(each) for each in (await here.http.get("/devices", headers=ADMIN)).json()]
+    for device_id, *_ in listed:
+        one = (await here.http.get(f"/devices/{device_id}", headers=ADMIN)).json()
+        assert told(one) in listed
+    return listed
+
+
 async def test_a_new_key_ends_the_old_one(site):
     async with site() as here:
         old = await here.device("pump-1")
@@ -280,9 +294,9 @@ async def test_a_new_key_ends_the_old_one(site):
             assert (ended.status_code, ended.content) == (204, b"")
             sent = await here.http.post("/ingest", json={"t": 1}, headers=new)
             assert sent.status_code == 401
-        device = (await here.http.get("/devices/pump-1", headers=ADMIN)).json()
-        assert device["is_active"] is True
+        assert await keys(here) == [("pump-1", True, False)]
         again = (await here.http.post("/devices/pump-1/key", headers=ADMIN)).json()["api_key"]
+        assert await keys(here) == [("pump-1", True, True)]
         sent = await here.http.post("/ingest", json={"t": 1}, headers={"x-api-key": again})
         assert sent.status_code == 201
 

@@ -11,6 +11,7 @@ MOVING = (
     "connected",
     "connected_changed_at",
     "late",
+    "has_key",
     "revision",
     "configuration_state",
     "text_attributes",

@@ -55,11 +55,17 @@ function LogIn({ sensor }: { sensor: Sensor }) {
   const status = useLoad("status", (signal) => ask(api.GET("/api/v1/status", { signal })));
   return (
     <section class="panel">
-      <dl class="facts">
+      <dl class="facts facts-long">
         <dt>{words.state}</dt>
         <dd>
           <span class={`state ${sensor.is_active ? "state-ok" : "state-off"}`}>
             {sensor.is_active ? words.active : words.inactive}
+          </span>
+        </dd>
+        <dt>{words.key}</dt>
+        <dd>
+          <span class={`state ${sensor.has_key ? "state-ok" : "state-off"}`}>
+            {sensor.has_key ? words.hasKey : words.noKey}
           </span>
         </dd>
         <dt>{words.device}</dt>
@@ -72,7 +78,8 @@ function LogIn({ sensor }: { sensor: Sensor }) {
         </dd>
         <dt>{words.http}</dt>
         <dd>
-          <code>{`${location.origin}${root}`}</code>, {words.header}
+          <code>{`${location.origin}${root}`}</code>
+          <div class="quiet small">{words.header}</div>
         </dd>
         <dt>{words.mqtt}</dt>
         <dd>
@@ -89,20 +96,17 @@ function Key(props: { sensor: Sensor; isOwner: boolean; changed: () => void }) {
   const { sensor, isOwner, changed } = props;
   const [asked, setAsked] = useState<Asked>();
   const [key, setKey] = useState<string>();
-  const [isRevoked, setRevoked] = useState(false);
   const path = { device_id: sensor.sensor_identifier };
   const close = () => setAsked(undefined);
   async function rotate() {
     const made = await ask(api.POST("/api/v1/devices/{device_id}/key", { params: { path } }));
     setKey(made.api_key);
-    setRevoked(false);
     close();
     changed();
   }
   async function revoke() {
     await ask(api.DELETE("/api/v1/devices/{device_id}/key", { params: { path } }));
     setKey(undefined);
-    setRevoked(true);
     close();
     changed();
   }
@@ -120,16 +124,13 @@ function Key(props: { sensor: Sensor; isOwner: boolean; changed: () => void }) {
   return (
     <section class="panel">
       <h2>{words.key}</h2>
-      <p class="quiet">{words.keyHint}</p>
+      <p class="quiet" role="status">
+        {sensor.has_key ? words.keyHint : words.noKeyHint}
+      </p>
       {key && (
         <Notice kind="done">
           <p>{words.shown}</p>
           <Copied text={key} />
-        </Notice>
-      )}
-      {isRevoked && (
-        <Notice kind="done">
-          <p>{words.revoked}</p>
         </Notice>
       )}
       {sensor.is_active ? (
@@ -137,7 +138,7 @@ function Key(props: { sensor: Sensor; isOwner: boolean; changed: () => void }) {
           <button type="button" class="button" onClick={() => setAsked("rotate")}>
             {words.rotate}
           </button>
-          {!isRevoked && (
+          {sensor.has_key && (
             <button type="button" class="button" onClick={() => setAsked("revoke")}>
               {words.revoke}
             </button>
