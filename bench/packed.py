@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from bench import packed_rows, transfers
+from bench import packed_rows, stored_rows, transfers
 from bench.databases import Database
 from bench.processes import Measured, Watch
 from bench.programs import influxd
@@ -236,7 +236,10 @@ def exporting(bench: Workbench) -> Result:
         return Sample.rate(count, found, spent, bytes=found["bytes"])
 
     with _of(bench, profile) as database, bench.serving(database) as side:
-        path = f"{SENSOR}/export?{transfers.QUERIES['wide']}"
+        # What InfluxDB writes, too.
+        columns = ("timestamp", "device_id", *stored_rows.ATTRIBUTES)
+        chosen = "".join([f"&column={name}" for name in columns])
+        path = f"{SENSOR}/export?{transfers.QUERIES['wide']}{chosen}"
 
         def figure() -> Sample:
             headers = {"X-API-Key": ADMIN_KEY}

@@ -47,6 +47,10 @@ EXPECTED_DEVICES = {
     "docs/guide/audit.md": ["greenhouse-1"],
     "docs/guide/export-and-import.md": ["greenhouse-1"],
 }
+# What they have sent before somebody reads on.
+SEND = """curl -H "X-API-Key: $ADMIN_KEY" -H 'Content-Type: application/json' \\
+  -d '{"device_id": "greenhouse-1", "temperature": 22.5, "humidity": 43}' http://localhost:8000/ingest"""
+SENT = {"docs/guide/export-and-import.md"}
 READ_DEVICE = 'curl -H "X-API-Key: $ADMIN_KEY" http://localhost:8000/devices/'
 PAGES = [
     "README.md",
@@ -141,6 +145,8 @@ def test_commands_of_a_page_succeed_in_their_order(page: str, tmp_path: Path) ->
         for device in EXPECTED_DEVICES.get(page, ()):
             reader.paste(f"heliograph device create {device}")
             reader.paste(READ_DEVICE + device)
+        if page in SENT:
+            reader.paste(SEND)
         for devices in blocks(page, "csv"):
             (server.folder / "devices.csv").write_text(devices)
         run = [

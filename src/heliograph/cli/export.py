@@ -17,13 +17,18 @@ from heliograph.cli.output import echo, parse_time
 from heliograph.cli.transfer.partial import PartialFile
 from heliograph.cli.transfer.progress import Bar
 from heliograph.errors import StartError
+from heliograph.exchange.chosen_columns import (
+    ChosenColumns,
+    UnknownColumnError,
+    choose,
+)
 from heliograph.exchange.formats import (
     EXPORTED_KINDS,
     Format,
     TableLayout,
+    contradiction,
     heading,
     parquet,
-    without_wide,
 )
 from heliograph.exchange.pages import (
     EncodedPage,
@@ -60,6 +65,7 @@ class _Wanted(NamedTuple):
     form: Format
     spreadsheet: bool = False
     layout: TableLayout = TableLayout.RECORDS
+    columns: tuple[str, ...] = ()
 
 
 @app.command()
@@ -99,6 +105,14 @@ def export(
             "--layout", help="csv, parquet: wide has a column for each attribute of measurements."
         ),
     ] = TableLayout.RECORDS,
+    column: Annotated[
+        list[str] | None,
+        Option(
+            "--column",
+            help="csv, wide: these columns alone, in this order; repeatable: timestamp,"
+            " sensor_identifier, device_id and attributes.",
+        ),
+    ] = None,
     spreadsheet: Annotated[
         bool,
         Option("--spreadsheet", help="csv: quote what a spreadsheet would take for a formula."),
@@ -122,15 +136,13 @@ def export(
         if compress:
             raise typer.BadParameter("parquet is compressed in itself", param_hint="FILE")
         parquet()
-    if spreadsheet and chosen is not Format.CSV:
-        raise typer.BadParameter("for csv only", param_hint="--spreadsheet")
     first = OLDEST if start is None else start
     after = LATEST + 1 if end is None else end
     if first > after:
         raise typer.BadParameter("is after --end", param_hint="--start")
     kinds = _kinds(kind, chosen)
-    if layout is TableLayout.WIDE and (problem := without_wide(chosen, kinds)):
-        raise typer.BadParameter(problem, param_hint="--layout")
+    if found := contradiction(chosen, kinds, layout, column, spreadsheet=spreadsheet):
+        raise typer.BadParameter(found[1], param_hint=f"--{found[0]}")
     wanted = _Wanted(
         tuple(sensor or ()),
         network,
@@ -138,6 +150,7 @@ def export(
         chosen,
         spreadsheet,
         layout,
+        tuple(column or ()),
     )
     settings = load_settings()
     damaged: set[int] = set()
@@ -234,6 +247,8 @@ async def _columns(store: Store, wanted: _Wanted) -> Wide | None:
 
 
 def _heading(wanted: _Wanted, wide: Wide | None) -> bytes:
+    if wide is not None and wanted.columns:
+        return _chosen(wide, wanted).heading()
     kind = wanted.range.kinds[0]
     return heading(wanted.form, kind, spreadsheet=wanted.spreadsheet, wide=wide)
 
@@ -245,8 +260,24 @@ def _pages(
     wide: Wide | None,
     position: Position | None = None,
 ) -> AsyncGenerator[EncodedPage, None]:
-    form, quoting = wanted.form, wanted.spreadsheet
-    return pages(store, sensors, wanted.range, form, position, spreadsheet=quoting, wide=wide)
+    columns = _chosen(wide, wanted) if wide is not None and wanted.columns else None
+    return pages(
+        store,
+        sensors,
+        wanted.range,
+        wanted.form,
+        position,
+        spreadsheet=wanted.spreadsheet,
+        wide=wide,
+        columns=columns,
+    )
+
+
+def _chosen(wide: Wide, wanted: _Wanted) -> ChosenColumns:
+    try:
+        return choose(wide, wanted.columns, spreadsheet=wanted.spreadsheet)
+    except UnknownColumnError as error:
+        raise typer.BadParameter(str(error), param_hint="--column") from error
 
 
 async def _count(store: Store, wanted: _Wanted) -> int:

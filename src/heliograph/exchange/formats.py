@@ -148,12 +148,27 @@ def is_wide(columns: Collection[str]) -> bool:
     return {*_FRAME, *_BEHIND} <= {*columns}
 
 
-def without_wide(form: Format, kinds: Collection[Kind]) -> str | None:
-    """Return why there is no wide table of this; None: there is one."""
-    if form is Format.JSONL:
-        return "wide is of csv and parquet: a line of jsonl has its own members"
-    if {*kinds} != {Kind.MEASUREMENT}:
-        return "wide is of measurements: logs and heartbeats have columns of their own"
+def contradiction(
+    form: Format,
+    kinds: Collection[Kind],
+    layout: TableLayout,
+    columns: Collection[str] | None,
+    *,
+    spreadsheet: bool,
+) -> tuple[str, str] | None:
+    """Return which parameter goes without others, and why; None: all go together."""
+    if spreadsheet and form is not Format.CSV:
+        return "spreadsheet", "csv only"
+    if layout is TableLayout.WIDE:
+        if form is Format.JSONL:
+            return "layout", "wide is of csv and parquet: a line of jsonl has its own members"
+        if {*kinds} != {Kind.MEASUREMENT}:
+            return (
+                "layout",
+                "wide is of measurements: logs and heartbeats have columns of their own",
+            )
+    if columns and (form is not Format.CSV or layout is not TableLayout.WIDE):
+        return "column", "columns are chosen of a wide table as csv"
     return None
 
 
@@ -281,7 +296,8 @@ def _cell(text: str) -> str:
     return text
 
 
-def _cells(texts: Sequence[str | None]) -> Sequence[str]:
+def cells_of(texts: Sequence[str | None]) -> Sequence[str]:
+    """Return texts as cells of CSV, quoted where they have to be."""
     present = [text or "" for text in texts]
     together = "".join(present)
     return present if _cell(together) is together else [*map(_cell, present)]
@@ -333,23 +349,23 @@ def _csv_wide(wide: Wide, spreadsheet: bool, own: _Columns) -> _Columns:
             for row, cell in enumerate(column):
                 if FORMULA.match(cell):
                     column[row], json[row] = f"{QUOTE}{cell}", own[0][row]
-    return [*map(_cells, (*columns, own[1], json))]
+    return [*map(cells_of, (*columns, own[1], json))]
 
 
 def _csv_log(own: _Columns) -> _Columns:
     severities, subjects, details, ids, *_ = own
     # As JSON, so that an empty text is not taken for none.
     texts = [None if each is None else _encode(each).decode() for each in details]
-    return severities, _cells(subjects), _cells(texts), _cells(ids)
+    return severities, cells_of(subjects), cells_of(texts), cells_of(ids)
 
 
 def _csv_heartbeat(own: _Columns) -> _Columns:
     successes = ["" if each is None else "true" if each else "false" for each in own[0]]
-    return successes, _cells(own[1]), _cells(own[2])
+    return successes, cells_of(own[1]), cells_of(own[2])
 
 
 _CSV: Final[dict[Kind, Callable[[_Columns], _Columns]]] = {
-    Kind.MEASUREMENT: lambda own: (_cells(own[0]), _cells(own[1])),
+    Kind.MEASUREMENT: lambda own: (cells_of(own[0]), cells_of(own[1])),
     Kind.LOG: _csv_log,
     Kind.HEARTBEAT: _csv_heartbeat,
 }

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
+from heliograph.exchange.chosen_columns import ChosenColumns
 from heliograph.exchange.formats import Format, Names, Row, encode_rows, wide_table
 from heliograph.exchange.wide import MOST_COLUMNS, ColumnType, Wide, type_of
 from heliograph.model.records import Kind
@@ -113,10 +114,11 @@ async def pages(
     *,
     spreadsheet: bool = False,
     wide: Wide | None = None,
+    columns: ChosenColumns | None = None,
 ) -> AsyncGenerator[EncodedPage, None]:
     """Yield the rows of the sensors, by sensor, kind and key; from behind `position` on.
 
-    `spreadsheet` and `wide` are as for `encode_rows`.
+    `spreadsheet` and `wide` are as for `encode_rows`. With `columns` it is these of measurements.
 
     Each page is a query of its own: what is stored meanwhile appears if it lies ahead.
     """
@@ -130,6 +132,13 @@ async def pages(
                     continue
                 if kind is position.kind:
                     cursor = position.cursor
+            if columns is not None:
+                found = store.columns.of(sensor.number, cursor, wanted.end, columns.names)
+                async with aclosing(found):
+                    async for part in found:
+                        reached = Position(sensor.number, kind, part.through)
+                        yield EncodedPage(columns.lines(names, part), len(part.times), reached)
+                continue
             chunks = _chunks(store, kind, sensor.number, cursor, wanted.end - 1)
             async with aclosing(chunks):
                 async for rows in chunks:

@@ -19,14 +19,19 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from heliograph.errors import ErrorCode, HeliographError
+from heliograph.exchange.chosen_columns import (
+    ChosenColumns,
+    UnknownColumnError,
+    choose,
+)
 from heliograph.exchange.formats import (
     MEDIA_TYPES,
     Format,
     FormatUnavailableError,
     TableLayout,
+    contradiction,
     heading,
     parquet,
-    without_wide,
 )
 from heliograph.exchange.pages import (
     EncodedPage,
@@ -36,6 +41,7 @@ from heliograph.exchange.pages import (
     sensors_of,
     wide_columns,
 )
+from heliograph.exchange.wide import Wide
 from heliograph.http.access import Rights, bearer, not_found
 from heliograph.http.csv_answers import Spreadsheet, weights
 from heliograph.http.direct import cut_off, disconnected
@@ -112,6 +118,13 @@ class Wanted:
             ),
         ] = TableLayout.RECORDS,
         spreadsheet: Spreadsheet = False,
+        column: Annotated[
+            list[str] | None,
+            Query(
+                description="Repeatable, `csv` of layout `wide`: these columns alone, in this"
+                " order: `timestamp`, `sensor_identifier`, `device_id` and attributes"
+            ),
+        ] = None,
         compress: Annotated[
             Literal["gzip"] | None,
             Query(description="`gzip`: answer a `.gz` file, whatever Accept-Encoding says"),
@@ -123,13 +136,12 @@ class Wanted:
             raise _refused("kind", f"{form.value} has one kind a file; jsonl takes several")
         if form is Format.PARQUET and compress is not None:
             raise _refused("compress", "parquet is compressed in itself")
-        if form is not Format.CSV and spreadsheet:
-            raise _refused("spreadsheet", "csv only")
-        if layout is TableLayout.WIDE and (problem := without_wide(form, kinds)):
-            raise _refused("layout", problem)
+        if found := contradiction(form, kinds, layout, column, spreadsheet=spreadsheet):
+            raise _refused(*found)
         self.form = form
         self.layout = layout
         self.spreadsheet = spreadsheet
+        self.columns = column or []
         self.range = Range(
             kinds, OLDEST if start is None else start, LATEST + 1 if end is None else end
         )
@@ -289,7 +301,7 @@ class _Export:
     async def _pieces(self, slots: ExportSlots) -> AsyncGenerator[bytes, None]:
         """Yield the file. Of Parquet nothing is complete after most pages."""
         wanted, form, store = self.wanted, self.wanted.form, self.call.store
-        kind, spreadsheet, wide = wanted.range.kinds[0], wanted.spreadsheet, None
+        kind, spreadsheet, wide, columns = wanted.range.kinds[0], wanted.spreadsheet, None, None
         with slots.taken(bearer(self.call.caller, self.call.request.scope)):
             packing = await _packing() if form is Format.PARQUET else None
             if wanted.layout is TableLayout.WIDE:
@@ -297,11 +309,21 @@ class _Export:
                 wide = await wide_columns(
                     store, self.sensors(), typed=typed, spreadsheet=spreadsheet
                 )
+                if wanted.columns:
+                    columns = _chosen(wide, wanted)
             rows = pages(
-                store, self.sensors(), wanted.range, form, spreadsheet=spreadsheet, wide=wide
+                store,
+                self.sensors(),
+                wanted.range,
+                form,
+                spreadsheet=spreadsheet,
+                wide=wide,
+                columns=columns,
             )
             rows = in_turn(self._permitted(rows), slots, self.call.services.http_ingest.state)
-            if packing is None:
+            if columns is not None:
+                begin, data = columns.heading(), _data(rows)
+            elif packing is None:
                 begin, data = heading(form, kind, spreadsheet=spreadsheet, wide=wide), _data(rows)
             else:
                 begin, data = b"", _packed(packing(kind, wide), rows)
@@ -339,6 +361,13 @@ class _Export:
             return True
         sensor = await self.call.registry.find_number(number)
         return sensor is not None and sensor.network_identifier == self.network
+
+
+def _chosen(wide: Wide, wanted: Wanted) -> ChosenColumns:
+    try:
+        return choose(wide, wanted.columns, spreadsheet=wanted.spreadsheet)
+    except UnknownColumnError as error:
+        raise _refused("column", str(error)) from error
 
 
 async def _packing() -> "type[Packing]":

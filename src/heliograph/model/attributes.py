@@ -69,6 +69,12 @@ def column(documents: Sequence[Any], keys: tuple[str, ...]) -> list[Any]:
     return [value for value in values if value is not MISSING]
 
 
+def values_at(documents: Sequence[Any], keys: tuple[str, ...]) -> list[Any]:
+    """Return what stands there in each of the documents; None where nothing does."""
+    found = [value_at(document, keys) for document in documents]
+    return [None if value is MISSING else value for value in found]
+
+
 def columns(documents: Sequence[Any]) -> dict[str, list[Any]]:
     """Return the same for every attribute, by its name."""
     found: dict[str, list[Any]] = {}

@@ -8,7 +8,7 @@ import functools
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate, repeat
 from operator import add, ge, itemgetter, sub
 from typing import Any, Final, NamedTuple, TypeVar
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from heliograph.model.aggregation import NUMERIC, Aggregate, aggregate, as_float
-from heliograph.model.attributes import WHOLE, column, columns, escape, keys_of, value_at
+from heliograph.model.attributes import WHOLE, column, columns, escape, keys_of, value_at, values_at
 from heliograph.model.canonical import canonical
 from heliograph.model.fingerprints import measurement_fingerprint, telling_text
 from heliograph.model.identifiers import INGEST_ID_TIME_BIT, MAXIMUM_INSTANCE
@@ -374,6 +374,10 @@ class PackedRows:
         """
         return self._times.places(moments)
 
+    def times_between(self, first: int, last: int) -> list[int]:
+        """Return the timestamps of the rows from one position to before another."""
+        return self._times.part(first, last)
+
     def times_at(self, positions: Sequence[int]) -> list[int]:
         """Return the timestamps of the rows at these positions."""
         return self._times.chosen(positions)
@@ -609,12 +613,27 @@ class PackedRows:
             return [None] * max(last - first, 0)
         return self._floats(name, first, last)
 
+    def column(self, name: str, first: int = 0, last: int | None = None) -> list[Any]:
+        """Return the attribute's values by position; None where there is none."""
+        first, last, _ = slice(first, last).indices(len(self))
+        if DOCUMENTS in self.head.columns:
+            return values_at(self._documents(first, last), keys_of(name))
+        if name not in self.head.attributes:
+            return [None] * max(last - first, 0)
+        return self._by_position(name, first, last, Values.part)
+
     def _floats(self, name: str, first: int, last: int) -> list[float | None]:
+        return self._by_position(name, first, last, Values.floats)
+
+    def _by_position(
+        self, name: str, first: int, last: int, read: Callable[[Values, int, int], list[T]]
+    ) -> list[T | None]:
+        """Return what is read of a column by position; None where a row lacks the attribute."""
         ranks = self._ranks_of(name)
         values = self._column(column_of(name))
         if ranks is None:
-            return values.floats(first, last)
-        found = values.floats(ranks[first], ranks[last])
+            return [*read(values, first, last)]
+        found = read(values, ranks[first], ranks[last])
         start = ranks[first]
         return [
             found[ranks[at] - start] if ranks[at] < ranks[at + 1] else None

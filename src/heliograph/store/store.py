@@ -17,6 +17,7 @@ from heliograph.store.channels import Channels
 from heliograph.store.chunks import Chunks
 from heliograph.store.claim import Claim
 from heliograph.store.clock import ClockStates
+from heliograph.store.columns import ColumnPages
 from heliograph.store.configurations import Configurations
 from heliograph.store.engine import Engine
 from heliograph.store.instances import Instances
@@ -94,6 +95,7 @@ class Store:
         self.broker_drops = BrokerCounts(engine)
         self.broker_members = BrokerMembers(engine)
         self.exports = Exports(engine, self.chunks)
+        self.columns = ColumnPages(engine, self.chunks)
         self.retentions = Retentions(engine)
         self.rules = Rules(engine)
         self.rule_states = RuleStates(engine)

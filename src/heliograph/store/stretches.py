@@ -23,7 +23,6 @@ HEADS: Final = 128
 _CHUNK_SIZE: Final = 32 << 20
 # Larger values, in characters, are not read by queries for several spans.
 _LONGEST: Final = 8 << 10
-# What the bodies come to that are held at once, in bytes, unless it is one.
 _BODIES: Final = 8 << 20
 
 Span: TypeAlias = tuple[int, int]
@@ -116,6 +115,20 @@ class Part(NamedTuple):
     first: int = 0
     last: int = 0
 
+    def through(self) -> Cursor:
+        """Return its last row's position.
+
+        Raises:
+            DamagedChunkError: it can't be told.
+        """
+        if self.chunk is None or self.packed is None:
+            timestamp, fingerprint, *_ = self.rows[-1]
+            return timestamp, fingerprint
+        if self.last == len(self.packed):
+            return self.chunk.last
+        [row] = self.packed.rows(self.last - 1, self.last)
+        return row[2], row[3]
+
 
 # How much of a chunk's body is needed, in bytes, of a stretch.
 Needed: TypeAlias = Callable[[Stretch, HeadedChunk], int]
@@ -126,7 +139,23 @@ OpenedOf: TypeAlias = tuple[Sequence[Span], Stretch, Mapping[int, PackedRows]]
 class Stretches:
     """Reads stretches of a sensor's measurements."""
 
-    def __init__(self, engine: Engine, chunks: Chunks, sensor: int, needed: Needed) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        chunks: Chunks,
+        sensor: int,
+        needed: Needed,
+        *,
+        size: int | None = None,
+        bodies: int | None = None,
+    ) -> None:
+        """Read those of a sensor.
+
+        What is held at once are texts of rows of up to `size` characters (32 Mi unless told), and
+        bodies of chunks of up to so many bytes (8 Mi), unless it is one.
+        """
+        self._size = _CHUNK_SIZE if size is None else size
+        self._bodies = _BODIES if bodies is None else bodies
         self._engine = engine
         self._chunks = chunks
         self._sensor = sensor
@@ -137,7 +166,7 @@ class Stretches:
         until = end - 1, GREATEST
         limit = ROWS
         while True:
-            longest = longest_of(limit, _CHUNK_SIZE)
+            longest = longest_of(limit, self._size)
             found = await self._engine.fetch(
                 "measurements_stretch",
                 sensor=self._sensor,
@@ -162,7 +191,7 @@ class Stretches:
             opened: Mapping[int, PackedRows] | None = {}
             if stretch.chunks:
                 needed = self._needed_of(stretch)
-                stretch = _fitting(stretch, needed)
+                stretch = self._fitting(stretch, needed)
                 opened = await self._opened(stretch, needed)
             if opened is None:
                 continue
@@ -201,7 +230,7 @@ class Stretches:
                 len(rows) == ROWS
                 or through != _END
                 or None in map(itemgetter(2), rows)
-                or (chunks and _fitting(stretch, needed) != stretch)
+                or (chunks and self._fitting(stretch, needed) != stretch)
             ):
                 middle = len(spans) // 2
                 for half in (spans[:middle], spans[middle:]):
@@ -242,6 +271,15 @@ class Stretches:
         """Return how much of their bodies is needed, by the chunks' ids."""
         return {chunk.id: self._needed(stretch, chunk) for chunk in stretch.chunks}
 
+    def _fitting(self, stretch: Stretch, needed: Mapping[int, int]) -> Stretch:
+        """Return as much of the stretch as needs no more of bodies than is held at once."""
+        size = 0
+        for before, chunk in pairwise(stretch.chunks):
+            size += needed[before.id]
+            if size + needed[chunk.id] > self._bodies:
+                return stretch.to(before.last)
+        return stretch
+
     async def _opened(
         self, stretch: Stretch, needed: Mapping[int, int]
     ) -> dict[int, PackedRows] | None:
@@ -256,13 +294,3 @@ class Stretches:
         return {
             chunk.id: PackedRows(chunk.head, bodies.get(chunk.id, b"")) for chunk in stretch.chunks
         }
-
-
-def _fitting(stretch: Stretch, needed: Mapping[int, int]) -> Stretch:
-    """Return as much of the stretch as needs no more of bodies than is held at once."""
-    size = 0
-    for before, chunk in pairwise(stretch.chunks):
-        size += needed[before.id]
-        if size + needed[chunk.id] > _BODIES:
-            return stretch.to(before.last)
-    return stretch

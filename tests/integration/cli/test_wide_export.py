@@ -67,6 +67,38 @@ def test_a_wide_export_for_a_spreadsheet_imported_again_changes_nothing(tmp_path
         assert run(server, "import", "x.csv").stdout.startswith("0 rows stored, 16 there")
 
 
+def test_chosen_columns_are_gone_on_with(tmp_path, monkeypatch):
+    chosen = ("--column", "timestamp", "--column", "t")
+    with ServerThread(tmp_path) as server:
+        fill(server)
+        run(server, "export", "whole.csv", "--layout", "wide", *chosen)
+        add, added = PartialFile.add, []
+
+        def adding(part, page):
+            if added:
+                raise KeyboardInterrupt
+            added.append(page)
+            add(part, page)
+
+        monkeypatch.setattr(PartialFile, "add", adding)
+        done = called(
+            *("export", "x.csv", "--layout", "wide", *chosen),
+            environment=server.environment,
+            folder=server.folder,
+        )
+        assert "goes on from there" in done.stderr
+        monkeypatch.undo()
+        run(server, "export", "x.csv", "--layout", "wide", *chosen)
+        text = (tmp_path / "x.csv").read_text()
+        assert text == (tmp_path / "whole.csv").read_text()
+        assert text.startswith("timestamp,t\n2023-11-14T22:13:20.000000Z,21.5\n")
+        assert text.count("\n") == 1 + 2 * len(VALUES)
+        done = run(server, "export", "y.csv", "--layout", "wide", "--column", "T1", status=2)
+        assert "there is no column `T1`" in done.stderr
+        done = run(server, "export", "y.csv", "--column", "t", status=2)
+        assert "columns are chosen of a wide table" in done.stderr
+
+
 def test_what_is_wide_moves_to_another_server(tmp_path):
     folders = [tmp_path / name for name in ("first", "second")]
     for folder in folders:

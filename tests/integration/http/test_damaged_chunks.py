@@ -54,6 +54,7 @@ async def test_each_answer_names_what_it_left_out(site):
             f"/sensors/pump-1/aggregates?{span}&bucket=1m": True,
             f"/devices/pump-1/history?{span}": True,
             f"/sensors/pump-1/export?{span}": True,
+            f"/sensors/pump-1/export?{span}&layout=wide&column=t": True,
             f"/messages?start_time={to_rfc3339(NOON - HOUR)}&key=t": True,
             f"/messages/{rows[1][0]}": True,
             f"/devices/pump-1/history?start={to_rfc3339(NOON + 59 * MINUTE)}&end={end}": False,

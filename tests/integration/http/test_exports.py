@@ -117,6 +117,63 @@ async def test_wide_a_column_is_an_attribute(site):
         assert none.text.count("\r\n") == 1
 
 
+async def test_chosen_columns_are_all_that_a_table_has_in_their_order(site):
+    async with site() as here:
+        values = [
+            {"t": 21.5, "on": True},
+            {"t": 3, "timestamp": 7},
+            {"note": '=1,"', "t": None},
+            {},
+        ]
+        values += [21.5, {"a": {"b": [1]}}]
+        for name in ("-pump", "pump-2"):
+            headers = await here.device(name)
+            body = [
+                {"timestamp": 1_700_000_000 + at, "value": each} for at, each in enumerate(values)
+            ]
+            path = f"/sensors/{name}/measurements"
+            assert (await here.http.post(path, json=body, headers=headers)).status_code == 201
+        network = here.services.registry.default_network
+
+        async def lines(path, columns, more=""):
+            chosen = "".join(f"&column={name}" for name in columns)
+            answer = await here.http.get(f"{path}?layout=wide{chosen}{more}", headers=ADMIN)
+            assert answer.status_code == 200, answer.text
+            return answer.text.split("\r\n")
+
+        assert await lines("/sensors/pump-2/export", ["t", "timestamp"], "&end=1700000002") == [
+            "t,timestamp",
+            "21.5,2023-11-14T22:13:20.000000Z",
+            "3,2023-11-14T22:13:21.000000Z",
+            "",
+        ]
+        other = ["\\timestamp", "on", "value", "a.b", "note"]
+        assert await lines("/sensors/pump-2/export", other) == [
+            "\\timestamp,on,value,a.b,note",
+            ",true,,,",
+            "7,,,,",
+            ',,,,"=1,"""',
+            ",,,,",
+            ",,21.5,,",
+            ",,,[1],",
+            "",
+        ]
+        both = await lines(f"/networks/{network}/export", ["device_id"])
+        assert both == ["device_id", *6 * ["-pump"], *6 * ["pump-2"], ""]
+        quoted = await lines("/sensors/-pump/export", ["device_id", "note"], "&spreadsheet=true")
+        assert quoted[3] == """'-pump,"'=1,""\""""
+        for query, told in {
+            "layout=wide&column=timestmp": "did you mean `timestamp`?",
+            "layout=wide&column=t&column=t": "`t` is named twice",
+            "layout=wide&column=": "there is no column ``",
+            "column=t": "columns are chosen of a wide table as csv",
+            "layout=wide&format=parquet&column=t": "columns are chosen of a wide table as csv",
+        }.items():
+            answer = await here.http.get(f"/sensors/pump-2/export?{query}", headers=ADMIN)
+            assert answer.status_code == 422, query
+            assert told in answer.text, answer.text
+
+
 async def test_columns_of_more_attributes_than_there_may_be_are_left_out(site, monkeypatch):
     monkeypatch.setattr("heliograph.exchange.pages.MOST_COLUMNS", 2)
     async with site() as here:

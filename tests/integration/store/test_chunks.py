@@ -71,6 +71,17 @@ async def all_ways(store, sensor):
     return found
 
 
+async def columns_of(store, sensor, after, *, is_resumed=False):
+    """Return rows behind a position as columns have them; what is gone on with is the rest."""
+    parts = [each async for each in store.columns.of(sensor, after, NOON + 12, ("odd", "a"))]
+    rows = [row for part in parts for row in zip(part.times, *part.values, strict=True)]
+    done = 0
+    for part in () if is_resumed else parts:
+        done += len(part.times)
+        assert await columns_of(store, sensor, part.through, is_resumed=True) == rows[done:]
+    return rows
+
+
 async def numbers_of(store, sensor):
     """Return aggregates of buckets of any width, and the newest values."""
     found = []
@@ -111,6 +122,8 @@ async def test_pages_are_the_same_packed_or_not(register, store):
         one, other = await all_ways(store, packed), await all_ways(store, plain)
         assert without_ids(one) == without_ids(other)
         assert await numbers_of(store, packed) == await numbers_of(store, plain)
+        for after in ((NOON, LEAST), (NOON + 5, 0)):
+            assert await columns_of(store, packed, after) == await columns_of(store, plain, after)
 
 
 def without_ids(found):
