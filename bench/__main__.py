@@ -19,6 +19,7 @@ from bench import (
     messages,
     mqtt_ingest,
     packed,
+    packing,
     peers,
     query,
     rules,
@@ -102,6 +103,7 @@ def catalogue() -> dict[str, Benchmark]:
         for kind, of_engine in targets.KINDS.items():
             found[targets.name(kind, engine)] = of_engine(engine)
     found |= packed.kinds()
+    found |= packing.kinds()
     found |= rules.kinds()
     found |= workers.kinds()
     found |= attacks.kinds()

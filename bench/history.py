@@ -8,6 +8,7 @@ from bench.scale import Profile
 from bench.sides import Opened, Side, Workbench
 
 RATE = Goal(0.4)
+PACKED_RATE = Goal(0.8)
 MEMORY = Goal(128, "figure", "at most")
 ROUNDS = 3
 NAME = "mqtt-sqlite-history"
@@ -46,9 +47,29 @@ def written(bench: Workbench) -> Result:
     return Result(f"{NAME}-written", "bytes", None, figures, ceilings)
 
 
+def packed(bench: Workbench) -> Result:
+    """Return the rate over as many rows of which those are packed that a server packs by default.
+
+    The ceiling is the same server's over none.
+    """
+    scale = bench.scale
+
+    def server(profile: Profile) -> Callable[[], Sample]:
+        return lambda: _sample(lambda: bench.server("sqlite", profile), bench)
+
+    rounds = min(ROUNDS, scale.rounds)
+    found = alternate(rounds, server(scale.packed_long), server(scale.none))
+    return Result(f"{NAME}-packed", "messages/s", PACKED_RATE, *found)
+
+
 def kinds() -> dict[str, Callable[[Workbench], Result]]:
     """Return the benchmarks by name."""
-    return {f"{NAME}-{each.__name__}": each for each in (rate, appended, memory, written)}
+    return {f"{NAME}-{each.__name__}": each for each in (rate, appended, memory, written, packed)}
+
+
+def _sample(opened: Callable[[], Opened], bench: Workbench) -> Sample:
+    with opened() as side:
+        return _measured(side, bench)
 
 
 def _samples(bench: Workbench) -> Samples:
@@ -56,18 +77,17 @@ def _samples(bench: Workbench) -> Samples:
     if "history" not in bench.kept:
         scale = bench.scale
 
-        def sample(opened: Callable[[], Opened]) -> Sample:
-            with opened() as side:
-                return _measured(side, bench)
-
         def server(profile: Profile) -> Callable[[], Sample]:
-            return lambda: sample(lambda: bench.server("sqlite", profile))
+            return lambda: _sample(lambda: bench.server("sqlite", profile), bench)
 
         bare: list[Sample] = []
 
         def none() -> Sample:
             bare.append(
-                sample(lambda: bench.bare("bare_listener", "sqlite", scale.none, layout="appended"))
+                _sample(
+                    lambda: bench.bare("bare_listener", "sqlite", scale.none, layout="appended"),
+                    bench,
+                )
             )
             return server(scale.none)()
 

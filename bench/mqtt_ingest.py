@@ -112,6 +112,11 @@ def _wait_for(side: Side, rows: int) -> None:
 
 def _committed(port: int) -> int:
     """Return the rows that a side has committed since its start."""
+    return told(port, ROWS)
+
+
+def told(port: int, metric: str) -> int:
+    """Return what a side tells of a metric."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", "/metrics", headers={"X-API-Key": ADMIN_KEY})
@@ -119,9 +124,9 @@ def _committed(port: int) -> int:
     finally:
         connection.close()
     for line in text.splitlines():
-        if line.startswith(f"{ROWS} "):
+        if line.startswith(f"{metric} "):
             return int(float(line.rpartition(" ")[2]))
-    raise LoadError(f"no rows are told: {text[:400]!r}")
+    raise LoadError(f"{metric} is not told: {text[:400]!r}")
 
 
 def beside_http(bench: Workbench) -> Result:

@@ -131,12 +131,17 @@ class Sender:
 
 
 def connections(specification: dict[str, Any]) -> list[tuple[Sender, list[int]]]:
-    """Return the open connections, each with the sensors that it publishes for."""
+    """Return the open connections, each with the sensors that it publishes for.
+
+    A gateway sends so many messages of a sensor `together`, one after the other.
+    """
     count, numbers = specification["connections"], range(1, specification["sensors"] + 1)
+    together = specification.get("together", 1)
     senders = []
     for index in range(count):
         if specification["gateway"]:
-            own, username, password = list(numbers), "gateway", specification["key"]
+            own = [number for number in numbers for _ in range(together)]
+            username, password = "gateway", specification["key"]
         else:
             own = [numbers[index]]
             username, password = identifier(own[0]), device_key(own[0])

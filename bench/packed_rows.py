@@ -4,10 +4,11 @@ Three attributes of two decimals wander as weather does; a device's clock is off
 and a row is received 2 to 30 ms later.
 """
 
+import itertools
 import random
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,17 +19,22 @@ from heliograph.model.canonical import canonical
 from heliograph.model.fingerprints import measurement_fingerprint
 from heliograph.model.identifiers import INGEST_ID_TIME_BIT, first_ingest_id
 from heliograph.model.records import FINGERPRINT, ID, TIMESTAMP, MeasurementRow
-from heliograph.model.time import HOUR
+from heliograph.model.time import DAY, HOUR
 from heliograph.packed.chunk import pack
 from heliograph.packed.head import TIMES, ColumnPlace, read_head, write_head
 from heliograph.packed.integers import StoredIntegers
+from heliograph.packed.pieces import FEWEST_ROWS
 
 JITTER = 2_500
 LATENCY = (2_000, 30_000)
 # A year repeats what a month has: all values are packed once.
 REPEATED = 30 * 24
 SEQUENCE = 1 << 9
+APART = 100_000
 
+ROW_COLUMNS = (
+    "id, sensor, timestamp, fingerprint, receipt_timestamp, revision, device_timestamp, value"
+)
 COLUMNS = (
     "sensor, first, first_fingerprint, last, last_fingerprint, row_count, first_id, last_id,"
     " head, body"
@@ -82,18 +88,34 @@ def readings_of(profile: Profile, start: int) -> Iterator[Row]:
 
 
 def chunks_of(profile: Profile, start: int) -> Iterator[Sequence[Any]]:
-    """Yield a profile's rows as the table of chunks has them, a chunk an hour."""
+    """Yield a profile's rows as the table of chunks has them, a chunk an hour, or a day.
+
+    All sensors measure what the first does.
+    """
+    for chunk in _chunks_of_first(profile, start):
+        for sensor in range(1, profile.sensors + 1):
+            yield chunk if sensor == 1 else _of_sensor(chunk, sensor)
+
+
+def _of_sensor(chunk: Sequence[Any], sensor: int) -> Sequence[Any]:
+    *known, head, body = chunk[1:]
+    made = write_head(msgspec.structs.replace(read_head(head), sensor=sensor))
+    return (sensor, *known, made, body)
+
+
+def _chunks_of_first(profile: Profile, start: int) -> Iterator[Sequence[Any]]:
     hour = HOUR // profile.step
-    found = rows_of(1, readings(start, min(REPEATED * hour, profile.rows), profile.step))
+    size = hour if hour >= FEWEST_ROWS else DAY // profile.step
+    found = rows_of(1, readings(start, min(REPEATED * hour, profile.rows_per_sensor), profile.step))
     packed: list[Sequence[Any]] = []
-    while rows := [row for _, row in zip(range(hour), found, strict=False)]:
+    while rows := list(itertools.islice(found, size)):
         made = pack(rows)
         ids = [row[ID] for row in rows]
         first, last = rows[0], rows[-1]
         ends = (first[TIMESTAMP], first[FINGERPRINT], last[TIMESTAMP], last[FINGERPRINT])
         packed.append((1, *ends, len(rows), min(ids), max(ids), made.head, made.body))
         yield packed[-1]
-    for at in range(len(packed), profile.rows // hour):
+    for at in range(len(packed), profile.rows_per_sensor // size):
         again, place = divmod(at, len(packed))
         yield _later(packed[place], again * REPEATED * HOUR)
 
@@ -118,17 +140,28 @@ def fill(
     connection: sqlite3.Connection | psycopg.Connection, rows: Sequence[MeasurementRow]
 ) -> None:
     """Add rows to the table; on PostgreSQL the partitions have to be there."""
-    place = "?" if isinstance(connection, sqlite3.Connection) else "%s"
-    insert = (
-        "INSERT INTO measurement (id, sensor, timestamp, fingerprint, receipt_timestamp, revision,"
-        f" device_timestamp, value) VALUES ({', '.join([place] * 8)})"
+    _insert(connection, f"measurement ({ROW_COLUMNS})", 8, rows)
+
+
+def fill_chunks(
+    connection: sqlite3.Connection | psycopg.Connection, profile: Profile, start: int
+) -> None:
+    """Add a profile's chunks, and behind them a row of each sensor: the newest is never packed."""
+    _insert(connection, f"chunk ({COLUMNS})", 10, chunks_of(profile, start))
+    # So far apart that no two have an id.
+    newest = readings(start + profile.span, profile.sensors, APART)
+    fill(
+        connection,
+        [(row[ID], at, *row[TIMESTAMP:]) for at, row in enumerate(rows_of(1, newest), 1)],
     )
+
+
+def _insert(
+    connection: sqlite3.Connection | psycopg.Connection,
+    table: str,
+    columns: int,
+    rows: Iterable[Sequence[Any]],
+) -> None:
+    place = "?" if isinstance(connection, sqlite3.Connection) else "%s"
+    insert = f"INSERT INTO {table} VALUES ({', '.join([place] * columns)})"
     connection.cursor().executemany(insert, rows)
-
-
-def fill_chunks(connection: sqlite3.Connection, profile: Profile, start: int) -> None:
-    """Add a profile's chunks, and behind them a row: the newest is never packed."""
-    insert = f"INSERT INTO chunk ({COLUMNS}) VALUES ({', '.join('?' * 10)})"
-    connection.executemany(insert, chunks_of(profile, start))
-    end = start + profile.rows * profile.step
-    fill(connection, list(rows_of(1, readings(end, 1, profile.step))))

@@ -8,7 +8,8 @@ class Profile:
     """What a database holds before a round: sensors, and rows already stored of each.
 
     `named`: the sensors have a device_id beside their UUID. `step`: the microseconds from one row
-    to the next. `left`: what is stored is left for the server to roll up. `packed`: as chunks.
+    to the next, of a packed one from a sensor's to its next. `left`: what is stored is left for the
+    server to roll up. `packed`: as chunks. `by_default`: what the server packs by itself is packed.
     """
 
     name: str
@@ -18,11 +19,17 @@ class Profile:
     step: int = 50_000
     left: bool = False
     packed: bool = False
+    by_default: bool = False
 
     @property
     def rows(self) -> int:
-        """The number of stored measurements."""
+        """The number of stored measurements; of a packed profile a sensor has one more."""
         return self.sensors * self.rows_per_sensor
+
+    @property
+    def span(self) -> int:
+        """The microseconds from the first row to one behind the last."""
+        return (self.rows_per_sensor if self.packed else self.rows) * self.step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +41,9 @@ class Scale:
     watch one stream, on which so many `events` are shown. Of the year so many rows are `exported`.
     `packed_month` and `packed_year` are packed history; in so many days
     `packed_days` rows are measured that the packer packs itself, those that come each second in a
-    tenth of them.
+    tenth of them. Of the `packable` rows, one a minute of each sensor, at least a day's may be
+    packed. Of each sensor of `packed_each` there is a chunk. `packed_long` is `long` as a server
+    packs it by itself.
     `script_messages` are for a peer that commits each by itself. An attack lasts `attack_seconds`,
     the load of the targets `target_seconds`. `rule_messages` come while a thousand rules look
     at each.
@@ -56,6 +65,9 @@ class Scale:
         "packed-year", 1, 365 * 86_400, step=1_000_000, left=True, packed=True
     )
     packed_days: int = 28
+    packable: Profile = Profile("packable", 1_000, 3_000, step=60_000)
+    packed_each: Profile = Profile("packed-each", 10_000, 1_440, step=60_000_000, packed=True)
+    packed_long: Profile = Profile("packed-long", 10_000, 500, by_default=True)
     messages: int = 200_000
     messages_of_ten: int = 40_000
     script_messages: int = 20_000
@@ -92,6 +104,9 @@ QUICK = Scale(
     ),
     packed_year=Profile("quick-packed-year", 1, 8 * 3_600, step=1_000_000, left=True, packed=True),
     packed_days=2,
+    packable=Profile("quick-packable", 20, 3_000, step=3_000_000),
+    packed_each=Profile("quick-packed-each", 200, 1_440, step=60_000_000, packed=True),
+    packed_long=Profile("quick-packed-long", 200, 50, by_default=True),
     messages=2_000,
     messages_of_ten=400,
     script_messages=500,

@@ -21,7 +21,8 @@ from bench.packets import device_key, identifier
 from bench.requests import device_id
 from bench.scale import Profile
 from bench.starting_line import LoadError
-from heliograph.model.time import HOUR, SECOND
+from heliograph.model.time import HOUR, SECOND, now
+from heliograph.packer import Packer
 from heliograph.store import open_store
 from heliograph.store.engine import Batch
 
@@ -43,12 +44,12 @@ class StoredRows:
         """Return rows that end two hours ago: loads are timed behind them."""
         newest = time.time_ns() // 1_000 - QUIET
         whole = HOUR if profile.packed else SECOND
-        return cls(profile, newest // whole * whole - profile.rows * profile.step)
+        return cls(profile, newest // whole * whole - profile.span)
 
     @property
     def end(self) -> int:
         """When the row after the last would be received."""
-        return self.start + self.profile.rows * self.profile.step
+        return self.start + self.profile.span
 
     def sensors(self) -> list[tuple[int, str, str | None, bytes, int]]:
         """Return number, UUID, device_id, hash of the key and creation time of every sensor."""
@@ -152,7 +153,9 @@ def fill_postgresql(connection: psycopg.Connection, rows: StoredRows) -> None:
             "SELECT setval(pg_get_serial_sequence('sensor', 'number'), max(number)) FROM sensor"
         )
         cursor.executemany("INSERT INTO attribute VALUES (%s, %s)", rows.attributes())
-        if rows.profile.rows:
+        if rows.profile.packed:
+            fill_chunks(connection, rows.profile, rows.start)
+        elif rows.profile.rows:
             made = rows.select("postgresql", bare=False)
             cursor.execute(f"{MEASUREMENT} {made}".encode())
         if rows.profile.left:
@@ -175,6 +178,19 @@ def make_partitions(url: str, rows: StoredRows) -> None:
     asyncio.run(write())
     with psycopg.connect(url) as connection:
         connection.execute("DELETE FROM measurement WHERE sensor = 0")
+
+
+def pack_by_default(url: str) -> None:
+    """Pack what a server packs that has no settings of packing, without its rests."""
+
+    async def pack() -> None:
+        store = await open_store(url)
+        try:
+            await Packer(store, None, moment=now, rests=False).pack_old()
+        finally:
+            await store.close()
+
+    asyncio.run(pack())
 
 
 COMMAND = str(Path(sys.executable).with_name("heliograph"))

@@ -19,7 +19,7 @@ BEGINNINGS = [
     ["targets", "rules"],
     ["attacks"],
     ["workers"],
-    ["packed"],
+    ["packed", "packing"],
     ["dashboard"],
     ["peer"],
 ]
