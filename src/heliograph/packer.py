@@ -104,6 +104,12 @@ class Packer:
                 log.exception("packing failed")
             await asyncio.sleep(delay)
 
+    async def packs(self) -> bool:
+        """Return whether what gets old is packed, where nothing else forbids it."""
+        if self.after is not None:
+            return self.after > 0
+        return await self._store.chunks.packs_by_itself()
+
     async def pack_old(self) -> None:
         """Pack what is old enough by the settings, or by the database's own rule.
 

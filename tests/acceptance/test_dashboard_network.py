@@ -385,6 +385,7 @@ def test_what_is_known_of_a_sensor_and_its_network_is_changed(server, page, netw
     enter(page, "Late after, seconds", "120")
     press(page, "Save")
     shows(page, "Rain water", "It is saved")
+    shows(page, "Rain water", "Packed: Nothing: the server, its network or it itself")
     known = server.http.get("/sensors/tank-1").json()
     assert (known["latitude"], known["longitude"]) == (51.9692, 5.6654)
     assert (known["tags"], known["expected_interval"]) == (["roof", "west"], 120)
@@ -392,6 +393,7 @@ def test_what_is_known_of_a_sensor_and_its_network_is_changed(server, page, netw
     assert units == {"level": "%", "temperature": "°C"}
     assert known["packing"] is False
     go(page, server, f"/networks/{network}/settings")
+    shows(page, "orchard", "Packed: Nothing yet")
     fill(page, Pack_old_measurements=False)
     press(page, "Save")
     shows(page, "orchard", "It is saved")

@@ -452,6 +452,14 @@ export const texts = {
     backupsHint:
       "They are made on the server’s machine, while it runs, and hold the database and its keys:",
   },
+  packed: {
+    label: "Packed",
+    nothing: "Nothing yet: what is older than a day is, once it is enough for a chunk.",
+    off: "Nothing: the server, its network or it itself has packing off.",
+    noMore: "No more is packed: the server, its network or it itself has packing off.",
+    rows: (rows: string, size: string, last: string) =>
+      `${rows} measurements in ${size}, the newest of ${last}.`,
+  },
   audit: {
     title: "Audit",
     actor: "Who",

@@ -37,7 +37,7 @@ from heliograph.packed.chunk import (
 )
 from heliograph.packed.head import DamagedChunkError, read_head
 from heliograph.packed.pieces import chunk_sizes
-from heliograph.store.engine import Engine, Row, Subject, Transaction, json_text
+from heliograph.store.engine import Engine, Row, Subject, Transaction, json_text, narrowed
 from heliograph.store.pages import (
     ANY_SIZE,
     CHUNK_SIZE,
@@ -102,6 +102,16 @@ class StoredChunk(NamedTuple):
         """Return the chunk that a query returns in the columns of a page's row."""
         chunk, first, first_fingerprint, last, last_fingerprint, head, body, *_ = row
         return cls(chunk, (first, first_fingerprint), (last, last_fingerprint), head, body)
+
+
+class PackedTotals(NamedTuple):
+    """What chunks come to: how many, their rows, between which times, and their bytes."""
+
+    chunks: int
+    rows: int
+    first: int | None
+    last: int | None
+    bytes: int
 
 
 class Shape(NamedTuple):
@@ -545,6 +555,16 @@ class Chunks(Subject):
     async def pack_by_itself(self) -> None:
         """Have it so from now on."""
         await self._engine.run_alone("packing_begin")
+
+    async def totals(self, *, networks: Sequence[str] | None) -> PackedTotals:
+        """Return what is packed of the networks; None: of all."""
+        [row] = await self._engine.fetch("packed_totals", networks=narrowed(networks))
+        return PackedTotals(*row)
+
+    async def totals_of(self, sensor: int) -> PackedTotals:
+        """Return what is packed of the sensor."""
+        [row] = await self._engine.fetch("packed_totals_of", sensor=sensor)
+        return PackedTotals(*row)
 
     async def unpacked(self, limit: int) -> int:
         """Return how many rows are not packed, up to the limit."""

@@ -143,6 +143,8 @@ MATRIX = {
     ("GET", "/networks/{network_identifier}/latest"): SEE,
     ("GET", "/sensors/{identifier}/export"): READ,
     ("GET", "/retention"): LIST,
+    ("GET", "/packed"): LIST,
+    ("GET", "/sensors/{identifier}/packed"): READ,
     ("GET", "/sensors/{identifier}/retention"): READ,
     ("PUT", "/sensors/{identifier}/retention"): changed(
         CONFIGURE,

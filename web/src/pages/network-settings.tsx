@@ -8,6 +8,7 @@ import "../styles/network.css";
 import { texts } from "../texts";
 import { Check, type Option, Select } from "../ui/controls";
 import { mayManage, type Network, NetworkHead, useNetwork } from "../ui/network-head";
+import { PackedText, usePacked } from "../ui/packed";
 import { Field, Form, Notice, Show } from "../ui/parts";
 
 type Member = Schemas["MemberRepresentation"];
@@ -52,6 +53,7 @@ function Basics({ network, update }: { network: Network; update: Loaded<Network>
   const [isShared, setShared] = useState(network.shared_keys);
   const [isPacked, setPacked] = useState(network.packing);
   const [isDone, setDone] = useState(false);
+  const packed = usePacked(network.network_identifier);
   async function send() {
     setDone(false);
     const path = { network_identifier: network.network_identifier };
@@ -62,6 +64,7 @@ function Basics({ network, update }: { network: Network; update: Loaded<Network>
       }),
     );
     update(() => changed);
+    packed.reload();
     setDone(true);
   }
   return (
@@ -86,6 +89,9 @@ function Basics({ network, update }: { network: Network; update: Loaded<Network>
             <p class="field-hint">{words.sharedHint}</p>
             <Check label={words.packing} value={isPacked} onInput={setPacked} />
             <p class="field-hint">{words.packingHint}</p>
+            <p class="field-hint">
+              {texts.packed.label}: <PackedText packed={packed.data} />
+            </p>
           </>
         )}
       </Form>

@@ -7,6 +7,7 @@ import "../styles/network.css";
 import { texts } from "../texts";
 import { Check } from "../ui/controls";
 import { mayEdit, type Sensor, SensorHead, useNetwork, useSensor } from "../ui/network-head";
+import { PackedText, usePackedOf } from "../ui/packed";
 import { Field, Form, Notice, Show } from "../ui/parts";
 
 const words = texts.sensorSettings;
@@ -59,6 +60,7 @@ function Settings(props: {
   const [labels, setLabels] = useState<Record<string, Label>>(sensor.attributes);
   const [isPacked, setPacked] = useState(sensor.packing);
   const [isDone, setDone] = useState(false);
+  const packed = usePackedOf(sensor.sensor_identifier);
   // Of what it has sent, and of what it is still to send.
   const attributes = [
     ...new Set([...Object.keys(latest?.attributes ?? {}), ...Object.keys(labels)]),
@@ -86,6 +88,7 @@ function Settings(props: {
       }),
     );
     update(changed);
+    packed.reload();
     setDone(true);
   }
   return (
@@ -137,6 +140,9 @@ function Settings(props: {
               })}
               <Check label={words.packing} value={isPacked} onInput={setPacked} />
               <p class="field-hint">{words.packingHint}</p>
+              <p class="field-hint">
+                {texts.packed.label}: <PackedText packed={packed.data} />
+              </p>
             </>
           );
         }}

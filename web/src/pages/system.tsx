@@ -8,6 +8,7 @@ import { bytes, count } from "../numbers";
 import { duration } from "../rule-draft";
 import { session } from "../session";
 import { texts } from "../texts";
+import { PackedText, usePacked } from "../ui/packed";
 import { Ago, Notice, Show } from "../ui/parts";
 import { SectionHead } from "../ui/section";
 
@@ -115,6 +116,7 @@ function Parts({ state }: { state: Readiness }) {
   const words = texts.system;
   const { mqtt } = state;
   const { used, budget } = state.disk;
+  const packed = usePacked();
   const good = (is: boolean, text: string) => (
     <span class={`state state-${is ? "ok" : "critical"}`}>{text}</span>
   );
@@ -141,6 +143,10 @@ function Parts({ state }: { state: Readiness }) {
         ) : (
           <span class="quiet"> {words.noBudget}</span>
         )}
+      </dd>
+      <dt>{texts.packed.label}</dt>
+      <dd>
+        <PackedText packed={packed.data} />
       </dd>
       <dt>{words.listener}</dt>
       <dd>

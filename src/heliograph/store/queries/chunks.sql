@@ -208,6 +208,21 @@ AND first <= :until AND {chunk_not_beyond_until};
 VALUES
     (0, 8796093022208), (1, 562949953421312), (2, 9007199254740992), (3, 9223372036854775807)
 
+-- shared: packed_sums
+    count(*), CAST(coalesce(sum(row_count), 0) AS bigint), min(first), max(last),
+    CAST(coalesce(sum(length(head) + length(body)), 0) AS bigint)
+
+-- name: packed_totals(networks)^
+-- By sensor: a network's chunks are few beside all.
+SELECT {packed_sums}
+FROM sensor
+CROSS JOIN chunk
+WHERE chunk.sensor = sensor.number
+AND (CAST(:networks AS text) IS NULL OR sensor.network_identifier IN ({networks}));
+
+-- name: packed_totals_of(sensor)^
+SELECT {packed_sums} FROM chunk WHERE sensor = :sensor;
+
 -- name: packed_newest_id()
 SELECT last_id FROM chunk ORDER BY last_id DESC LIMIT 1;
 
