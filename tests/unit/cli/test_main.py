@@ -71,6 +71,46 @@ def test_help_and_settings_load_little(arguments, heavy, tmp_path):
     assert loaded & {*heavy, "heliograph.store"} == set()
 
 
+def test_models_that_a_server_puts_off_can_all_be_built(tmp_path):
+    script = """
+from typer import Context
+from typer.main import get_command
+from heliograph.cli.main import app
+
+group = get_command(app)
+group.resolve_command(Context(group), ["serve"])
+
+from pydantic import BaseModel
+
+def below(model):
+    for each in model.__subclasses__():
+        yield each
+        yield from below(each)
+
+models = set(below(BaseModel))
+print(sum(not each.__pydantic_complete__ for each in models))
+for each in models:
+    each.model_rebuild()
+    assert each.__pydantic_complete__, each
+
+class Later(BaseModel):
+    name: str
+
+assert Later.__pydantic_complete__
+"""
+    put_off = subprocess.run(
+        [sys.executable, "-c", script],
+        env=without_variables(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    # FastAPI's own, which are built for `/openapi.json` alone, are thirty.
+    assert int(put_off.stdout) > 50
+
+
 def test_garbage_is_collected_again_once_a_command_is_loaded():
     group = get_command(main.app)
     kept = gc.get_freeze_count()
