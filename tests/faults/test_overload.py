@@ -5,6 +5,7 @@ acknowledged is there, and afterwards all is as it was. HELIOGRAPH_OVERLOAD is f
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import statistics
@@ -47,17 +48,22 @@ async def load(server, name, seconds, *, publishers, posters, **size):
         cwd=TESTS,
         limit=1 << 28,
     )
-    assert await process.stdout.readline() == b"ready\n"
-    before, most, began = server.cpu_seconds(), 0, time.monotonic()
-    process.stdin.write(b"\n")
-    line = asyncio.create_task(process.stdout.readline())
-    while not line.done():
-        most = max(most, server.resident_bytes())
-        await asyncio.sleep(0.02)
-    said, took = line.result(), time.monotonic() - began
-    assert said, server.said[-3_000:]
-    found = json.loads(said)
-    assert await process.wait() == 0
+    try:
+        assert await process.stdout.readline() == b"ready\n"
+        before, most, began = server.cpu_seconds(), 0, time.monotonic()
+        process.stdin.write(b"\n")
+        line = asyncio.create_task(process.stdout.readline())
+        while not line.done():
+            most = max(most, server.resident_bytes())
+            await asyncio.sleep(0.02)
+        said, took = line.result(), time.monotonic() - began
+        assert said, server.said[-3_000:]
+        found = json.loads(said)
+        assert await process.wait() == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
     rows = sum(found["published"].values()) + BATCH * sum(map(len, found["posted"].values()))
     cpu = server.cpu_seconds() - before
     print(

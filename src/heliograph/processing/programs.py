@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,60 +43,90 @@ async def run(program: Sequence[str], message: bytes, folder: Path, bounds: Boun
     """
     limits = [str(bounds.memory), str(math.ceil(bounds.seconds) + 1)]
     try:
-        process = await asyncio.create_subprocess_exec(
+        transport, running = await asyncio.get_running_loop().subprocess_exec(
+            lambda: _Running(bounds.output),
             *(sys.executable, "-I", "-S", _SUPERVISOR, *limits, *program),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             cwd=folder,
             env=ENVIRONMENT,
             start_new_session=True,
         )
     except OSError as error:
         raise DeliveryError(f"can't be started: {error.strerror}") from error
-    # Asked for above, both are there.
-    writer = cast("asyncio.StreamWriter", process.stdin)
-    reader = cast("asyncio.StreamReader", process.stdout)
-    writing = asyncio.create_task(_write(writer, message), name="program input")
     try:
+        writer = _input(transport)
+        writer.write(message)
+        writer.close()
         async with asyncio.timeout(bounds.seconds):
-            output = await _read(reader, bounds.output)
-            status = await process.wait()
+            await running.finished.wait()
     except TimeoutError:
         raise DeliveryError(f"ended after {bounds.seconds:g} s, which is all it may take") from None
     finally:
-        writing.cancel()
-        await _end(process)
-        await asyncio.gather(writing, return_exceptions=True)
-    return Ending(status, output.decode("utf-8", "replace"))
+        await _end(transport, running)
+    if running.has_written_too_much:
+        raise DeliveryError(
+            f"ended after {bounds.output} bytes of output, which is all it may write"
+        )
+    # It has ended by itself.
+    status = cast("int", transport.get_returncode())
+    return Ending(status, running.output.decode("utf-8", "replace"))
 
 
-async def _write(writer: asyncio.StreamWriter, message: bytes) -> None:
-    # A program need not read its input.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        writer.write(message)
-        await writer.drain()
-    writer.close()
+class _Running(asyncio.SubprocessProtocol):
+    """What a supervisor's program has written, and how far its end has come."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.output = bytearray()
+        # Its pipes are closed and its status is known, or it has written too much.
+        self.finished = asyncio.Event()
+        self.exited = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    @property
+    def has_written_too_much(self) -> bool:
+        return len(self.output) > self._most
+
+    def pipe_data_received(self, _fd: int, data: bytes) -> None:
+        if not self.has_written_too_much:
+            self.output += data
+        if self.has_written_too_much:
+            self.finished.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.closed.set()
+        self.finished.set()
 
 
-async def _read(reader: asyncio.StreamReader, most: int) -> bytes:
-    output = b""
-    while part := await reader.read(1 << 16):
-        output += part
-        if len(output) > most:
-            raise DeliveryError(f"ended after {most} bytes of output, which is all it may write")
-    return output
+async def _end(transport: asyncio.SubprocessTransport, running: _Running) -> None:
+    """End a supervisor, and with it all that it has started; close its pipes."""
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if running.exited.is_set():
+                break
+            with contextlib.suppress(ProcessLookupError):
+                transport.send_signal(number)
+            await _wait(running.exited)
+    finally:
+        # What has outlived its supervisor may hold the pipes, and never read its input.
+        writer = _input(transport)
+        if writer.get_write_buffer_size():
+            writer.abort()
+        transport.close()
+    await _wait(running.closed)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End a supervisor, and with it all that it has started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ENDING_SECONDS):
-                # Not `wait`, which also waits for pipes that what remains may hold.
-                while process.returncode is None:  # noqa: ASYNC110 - asyncio has no event for it
-                    await asyncio.sleep(0.01)
+def _input(transport: asyncio.SubprocessTransport) -> asyncio.WriteTransport:
+    # It was started with a pipe.
+    return cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
+
+
+async def _wait(event: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ENDING_SECONDS):
+            await event.wait()

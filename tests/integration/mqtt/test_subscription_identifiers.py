@@ -245,4 +245,5 @@ async def test_mosquitto_sub_shows_the_identifier(server):
     finally:
         with contextlib.suppress(ProcessLookupError):
             running.kill()
+        await running.wait()
     assert output.decode().strip() == f"42 {device.topic} {value(1).decode()}"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,21 @@ async def test_endless_output_and_memory_are_bounded(folder):
     runner = scripts(folder)
     seen = await asyncio.gather(*(runner.run("counts", b"{}") for _ in range(3)))
     assert min(map(int, seen)) == 2
+
+
+def descriptors() -> set[Path]:
+    return set(Path("/proc/self/fd").iterdir())
+
+
+async def test_an_ended_script_leaves_no_pipe_open(folder):
+    before = descriptors()
+    script(folder / "endless", "while :; do echo more and more and more; done")
+    await refused(scripts(folder), "endless")
+    assert descriptors() == before
+    # Nobody is left to end what holds its pipes.
+    script(folder / "orphan", "echo $$ >pid; kill -9 $PPID; exec sleep 1000")
+    runner = scripts(folder, seconds=0.5)
+    with pytest.raises(DeliveryError, match="all it may take"):
+        await runner.run("orphan", b"x" * (1 << 20))
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    assert descriptors() == before
