@@ -191,6 +191,46 @@ def test_a_rule_is_made_and_tried_and_its_alert_looked_after(server, page, netwo
     shows(page, "Rules", "No rules yet")
 
 
+def test_alerts_that_come_or_clear_move_nothing_that_is_shown(server, page, network, visit):
+    body = {"name": "Leak", "condition": {"attribute": "wet", "equals": True}}
+    body |= {"network_identifier": network, "actions": [{"type": "alert"}]}
+    assert server.http.post("/rules", json=body).status_code == 201
+
+    def leak(name):
+        body = {"device_id": name, "network_identifier": network}
+        assert server.http.post("/devices", json=body).status_code == 201
+        reading = {"device_id": name, "wet": True}
+        assert server.http.post("/ingest", json=reading).status_code == 201
+
+    def places():
+        script = """[...document.querySelectorAll("main .row")].map((row) =>
+          [row.querySelector(".row-facts a").textContent, row.getBoundingClientRect().top])"""
+        return page(script)
+
+    leak("cellar-1")
+    visit("/alerts")
+    live(page)
+    shows(page, "Alerts", "cellar-1")
+    before = places()
+    for number in (2, 3, 4):
+        leak(f"cellar-{number}")
+    shows(page, "Alerts", "Show 3 new alerts")
+    assert places() == before
+    press(page, "Show 3 new alerts")
+    until(lambda: len(places()) == 4)
+    before = places()
+    [alert] = server.http.get("/alerts?sensor=cellar-3").json()
+    assert server.http.post(f"/alerts/{alert['id']}/clear").status_code == 200
+    until(lambda: "Cleared" in told(page))
+    assert places() == before
+    # What one has cleared oneself goes at once.
+    page("[...document.querySelectorAll('main .row button')].at(-1).click()")
+    opened(page)
+    press(page, "Clear")
+    closed(page)
+    until(lambda: len(places()) == 3)
+
+
 @pytest.mark.long
 def test_a_channel_is_made_and_tested_and_what_failed_is_run_again(
     server, page, network, visit, hooks

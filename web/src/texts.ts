@@ -88,6 +88,9 @@ export const texts = {
     severity: "Severity",
     anySeverity: "Any severity",
     search: "Search by sensor or rule",
+    count: (count: number) => (count === 1 ? "1 alert" : `${count.toLocaleString("en")} alerts`),
+    fresh: (count: number) =>
+      count === 1 ? "Show 1 new alert" : `Show ${count.toLocaleString("en")} new alerts`,
     noneMatch: "No alert matches",
     noneOpen: "Nothing is wrong",
     noneOpenHint: "Alerts appear here the moment a rule raises them. A rule says what is wrong.",

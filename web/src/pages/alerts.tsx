@@ -2,6 +2,7 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { Link } from "wouter-preact";
 import { api, askList, type Schemas } from "../api/client";
+import { type Held, hold } from "../held";
 import { useEvents } from "../live";
 import { useLoad } from "../load";
 import { texts } from "../texts";
@@ -48,6 +49,7 @@ export default function AlertsPage() {
     ),
   );
   useEvents(["alert"], useSoon(alerts.reload));
+  const list = useHeld(`${state} ${severity} ${network}`, alerts.data?.rows, limit);
   const wanted = search.trim().toLowerCase();
   return (
     <>
@@ -78,23 +80,41 @@ export default function AlertsPage() {
       </div>
       <Show loaded={alerts}>
         {({ rows, total }) => {
-          const shown = rows.filter((alert) =>
+          const matches = (alert: Alert) =>
             [
               alert.name,
               alert.summary,
               alert.sensor_name,
               alert.device_id,
               alert.sensor_identifier,
-            ].some((text) => text?.toLowerCase().includes(wanted)),
-          );
-          if (shown.length === 0) {
+            ].some((text) => text?.toLowerCase().includes(wanted));
+          const shown = list.rows.filter(matches);
+          const fresh = list.fresh.filter(matches).length;
+          if (shown.length === 0 && fresh === 0) {
             return <Nothing isPast={isPast} isFiltered={Boolean(wanted || severity || network)} />;
           }
           return (
             <>
+              <p class="fresh quiet" role="status">
+                {texts.alerts.count(total)}
+                {fresh > 0 && (
+                  <button type="button" class="button button-primary" onClick={list.take}>
+                    {texts.alerts.fresh(fresh)}
+                  </button>
+                )}
+              </p>
               <ul class="rows">
                 {shown.map((alert) => (
-                  <Row key={alert.id} alert={alert} rights={rights} done={alerts.reload} />
+                  <Row
+                    key={alert.id}
+                    alert={alert}
+                    isGone={list.gone.has(alert.id)}
+                    rights={rights}
+                    done={() => {
+                      list.leave(alert.id);
+                      alerts.reload();
+                    }}
+                  />
                 ))}
               </ul>
               <More shown={rows.length} total={total} more={() => setLimit(limit + PAGE)} />
@@ -104,6 +124,34 @@ export default function AlertsPage() {
       </Show>
     </>
   );
+}
+
+interface HeldList extends Held<Alert> {
+  /** Show what has come, and no more what is gone. */
+  take: () => void;
+  /** Say that one may be gone when it is read next: whoever looks has done something about it. */
+  leave: (id: string) => void;
+}
+
+/** Keep what is shown in its place while it is read again; `key` says what is read. */
+function useHeld(key: string, read: Alert[] | undefined, limit: number): HeldList {
+  const held = useRef<{ key: string; read: Alert[]; list: Held<Alert> }>();
+  const left = useRef(new Set<string>());
+  const [, setTurn] = useState(0);
+  if (read && (held.current?.key !== key || held.current.read !== read)) {
+    const before = held.current?.key === key ? held.current.list : undefined;
+    held.current = { key, read, list: hold(before, read, limit, left.current) };
+    left.current.clear();
+  }
+  return {
+    ...(held.current?.list ?? { rows: [], fresh: [], gone: new Set() }),
+    take() {
+      held.current = undefined;
+      scrollTo({ top: 0 });
+      setTurn((turn) => turn + 1);
+    },
+    leave: (id) => left.current.add(id),
+  };
 }
 
 function Nothing({ isPast, isFiltered }: { isPast: boolean; isFiltered: boolean }) {
@@ -119,9 +167,11 @@ function Nothing({ isPast, isFiltered }: { isPast: boolean; isFiltered: boolean 
   );
 }
 
-function Row({ alert, rights, done }: { alert: Alert; rights: Rights; done: () => void }) {
+function Row(props: { alert: Alert; isGone: boolean; rights: Rights; done: () => void }) {
+  const { alert, isGone, rights, done } = props;
+  const isPast = isGone || Boolean(alert.cleared_at);
   return (
-    <li class={`row row-${alert.cleared_at ? "past" : alert.severity}`}>
+    <li class={`row row-${isPast ? "past" : alert.severity}`}>
       <div class="row-mark">
         <Severity severity={alert.severity} />
       </div>
@@ -137,6 +187,7 @@ function Row({ alert, rights, done }: { alert: Alert; rights: Rights; done: () =
             </Link>
           )}
           <span>{rights.nameOf(alert.network_identifier)}</span>
+          {isGone && <span>{texts.alerts.cleared}</span>}
           {alert.count > 1 && <span>{texts.alerts.times(alert.count)}</span>}
           {alert.silenced && <span>{texts.alerts.silenced}</span>}
           {alert.acknowledged_by && (
@@ -150,7 +201,7 @@ function Row({ alert, rights, done }: { alert: Alert; rights: Rights; done: () =
       <div class="row-time">
         <Ago time={alert.cleared_at ?? alert.raised_at} />
       </div>
-      {!alert.cleared_at && rights.mayEdit(alert.network_identifier) && (
+      {!isPast && rights.mayEdit(alert.network_identifier) && (
         <div class="row-do">
           <AlertActions alert={alert} done={done} />
         </div>

@@ -28,12 +28,8 @@ export function PackedText({ packed }: { packed: Packed | undefined }) {
   const words = texts.packed;
   if (!packed) return <span class="quiet">…</span>;
   const { rows, last } = packed;
-  return (
-    <>
-      {last === null
-        ? packed.packing && words.nothing
-        : words.rows(count(rows), bytes(packed.bytes), fullTime(last))}{" "}
-      {!packed.packing && (last === null ? words.off : words.noMore)}
-    </>
-  );
+  const told = last === null ? [] : [words.rows(count(rows), bytes(packed.bytes), fullTime(last))];
+  if (last === null) told.push(packed.packing ? words.nothing : words.off);
+  else if (!packed.packing) told.push(words.noMore);
+  return <>{told.join(" ")}</>;
 }
