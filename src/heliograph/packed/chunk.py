@@ -36,7 +36,6 @@ from heliograph.packed.head import (
     ColumnPlace,
     DamagedChunkError,
     column_of,
-    offsets,
     write_head,
 )
 from heliograph.packed.integers import (
@@ -283,7 +282,6 @@ class PackedRows:
         """Take the body, or as much of it as `head.needed` tells."""
         self.head = head
         self._body = body
-        self._offsets = offsets(head)
         self._values: dict[str, Values] = {}
         self._newest: tuple[int, int, list[int]] | None = None
 
@@ -296,7 +294,7 @@ class PackedRows:
         place = self.head.columns.get(name)
         if place is None:
             raise DamagedChunkError(name, "there is no such column")
-        offset = self._offsets[name]
+        offset = self.head.offset(name)
         found = self._body[offset : offset + place.length]
         if len(found) < place.length:
             raise DamagedChunkError(name, "the body ends before it does")
@@ -377,6 +375,13 @@ class PackedRows:
     def times_between(self, first: int, last: int) -> list[int]:
         """Return the timestamps of the rows from one position to before another."""
         return self._times.part(first, last)
+
+    def times_among(self, moments: Sequence[int]) -> set[int]:
+        """Return those of the moments (microseconds) of which there are rows."""
+        positions = self._times.places(moments)
+        count = len(self)
+        found = self._times.chosen([at for at in positions if at < count])
+        return {*moments}.intersection(found)
 
     def times_at(self, positions: Sequence[int]) -> list[int]:
         """Return the timestamps of the rows at these positions."""

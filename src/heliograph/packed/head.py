@@ -6,7 +6,6 @@ first), and JSON, which can be read without this program.
 
 import zlib
 from collections.abc import Collection
-from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -90,6 +89,15 @@ class ChunkHead(msgspec.Struct, frozen=True):
         """How many bytes the body has."""
         return sum([place.length for place in self.columns.values()])
 
+    def offset(self, name: str) -> int:
+        """Return where in the body a column begins (bytes)."""
+        offset = 0
+        for each, place in self.columns.items():
+            if each == name:
+                break
+            offset += place.length
+        return offset
+
     def needed(self, names: Collection[str] | None = None) -> int:
         """Return how much of a body (bytes, from its beginning) aggregates need.
 
@@ -115,12 +123,6 @@ class ChunkHead(msgspec.Struct, frozen=True):
 def column_of(name: str) -> str:
     """Return what the attribute's column is called."""
     return "." + name
-
-
-def offsets(head: ChunkHead) -> dict[str, int]:
-    """Return where in the body each column begins (bytes)."""
-    lengths = [place.length for place in head.columns.values()]
-    return dict(zip(head.columns, accumulate(lengths, initial=0), strict=False))
 
 
 _encode = msgspec.json.Encoder().encode

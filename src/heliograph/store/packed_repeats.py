@@ -4,7 +4,7 @@ After the rows are in, in the same transaction: whoever looked first could miss 
 is being packed. On PostgreSQL the insert waits for the packer's, and the chunk is seen then.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from operator import itemgetter
 from typing import TypeAlias
@@ -55,7 +55,7 @@ async def find_packed_rows(
     if not rows:
         return {}
     wanted: dict[int, list[MeasurementRow]] = {}
-    for row in rows:
+    for row in sorted(rows, key=itemgetter(TIMESTAMP)):
         wanted.setdefault(row[SENSOR], []).append(row)
     found: dict[int, MeasurementRow] = {}
     searched: set[int] = set()
@@ -80,19 +80,24 @@ async def find_packed_rows(
 
 def _spans(rows: Sequence[MeasurementRow]) -> list[tuple[int, int, int]]:
     """Return sensor, first and last time of the rows, by hours."""
-    spans: dict[tuple[int, int], tuple[int, int]] = {}
+    times: dict[tuple[int, int], list[int]] = {}
     for row in rows:
         time = row[TIMESTAMP]
-        key = row[SENSOR], time // HOUR
-        first, last = spans.get(key, (time, time))
-        spans[key] = min(first, time), max(last, time)
-    return [(sensor, *span) for (sensor, _), span in spans.items()]
+        times.setdefault((row[SENSOR], time // HOUR), []).append(time)
+    return [(sensor, min(found), max(found)) for (sensor, _), found in times.items()]
 
 
 def _packed_in(
     chunk: PackedRows, rows: Sequence[MeasurementRow]
 ) -> Iterator[tuple[int, MeasurementRow]]:
-    for row in sorted(rows, key=itemgetter(TIMESTAMP)):
+    """Yield the ids of rows that are packed in a chunk, and the rows there; they are in order."""
+    first = bisect_left(rows, chunk.head.first, key=itemgetter(TIMESTAMP))
+    last = bisect_right(rows, chunk.head.last, first, key=itemgetter(TIMESTAMP))
+    # Few of them have a time that a packed one has.
+    times = chunk.times_among([row[TIMESTAMP] for row in rows[first:last]])
+    for row in rows[first:last] if times else ():
+        if row[TIMESTAMP] not in times:
+            continue
         first, fingerprints = chunk.fingerprints_at(row[TIMESTAMP])
         place = bisect_left(fingerprints, row[FINGERPRINT])
         if place < len(fingerprints) and fingerprints[place] == row[FINGERPRINT]:

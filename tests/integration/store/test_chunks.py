@@ -343,6 +343,17 @@ async def test_a_chunk_in_several_spans_is_counted_once(store, sensor):
     assert series.rows == [0, 0, 4, 4]
 
 
+async def test_repeats_of_several_chunks_are_found_among_what_is_new(store, sensor):
+    rows = [reading(sensor, at, fingerprint) for at in range(0, 24, 2) for fingerprint in (0, 1)]
+    await store.write(Batch(measurements=rows))
+    assert await store.chunks.pack(sensor, NOON, NOON + 22) == 22
+    sent = [again(row) for row in rows]
+    known = {row[0]: earlier[0] for row, earlier in zip(sent[:22], rows, strict=False)}
+    sent += [reading(sensor, at, 2) for at in range(24)]
+    # As they come from several devices' queues: in no order.
+    assert await find_packed(store.engine.fetch, sent[::3] + sent[1::3] + sent[2::3]) == known
+
+
 async def test_a_chunk_that_is_made_anew_before_it_is_read_is_found_again(
     store, sensor, monkeypatch
 ):

@@ -275,6 +275,10 @@ def test_positions_of_times():
         expected = [bisect_left(times, each) for each in asked]
         assert opened(rows).positions(asked) == expected
         assert opened(rows).positions(asked * 40) == expected * 40
+        held = {times[0], times[77], times[-1]}
+        assert opened(rows).times_among(asked) == held
+        assert opened(rows).times_among(asked * 40) == held
+        assert opened(rows).times_among([times[-1] + 1]) == set()
 
 
 def test_extremes_are_found_in_blocks():
