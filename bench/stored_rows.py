@@ -21,6 +21,7 @@ from bench.packets import device_key, identifier
 from bench.requests import device_id
 from bench.scale import Profile
 from bench.starting_line import LoadError
+from heliograph import logs
 from heliograph.model.time import HOUR, SECOND, now
 from heliograph.packer import Packer
 from heliograph.store import open_store
@@ -182,6 +183,9 @@ def make_partitions(url: str, rows: StoredRows) -> None:
 
 def pack_by_default(url: str) -> None:
     """Pack what a server packs that has no settings of packing, without its rests."""
+
+    # Standard output belongs to the results.
+    logs.configure("warning")
 
     async def pack() -> None:
         store = await open_store(url)

@@ -73,9 +73,9 @@ _DAMAGED_KNOWN: Final = 1_000
 _KEYS_AT_ONCE: Final = 256
 _HEADS_AT_ONCE: Final = 64
 _FIRST_ROWS: Final = 64
-# Chunks that are read at a time, a hundred kilobytes each at most but for large values, and what
-# they come to in bytes.
-_READ_AT_ONCE: Final = 16
+# Chunks that are read at a time, and what they come to in bytes: each query of PostgreSQL costs as
+# much as ten small chunks.
+_READ_AT_ONCE: Final = 128
 _READ_BYTES: Final = 2 << 20
 # Newest rows that are looked at first for attributes that the newest of all lacks.
 _FEW_ROWS: Final = 16
