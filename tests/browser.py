@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import inspect
 import itertools
 import json
 import os
@@ -9,11 +10,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_websocket
 
@@ -27,6 +29,33 @@ SHIFTED = """new Promise((done) => {
   new PerformanceObserver(sum).observe({type: "layout-shift", buffered: true});
   requestAnimationFrame(() => requestAnimationFrame(() => done(0)));
 })"""
+# Where a page is, and what it says: of a choice only what is chosen.
+STATE = """[location.href, [...document.querySelectorAll("select")].reduce(
+  (text, each) => text.replace(each.innerText, each.selectedOptions[0]?.textContent ?? ""),
+  document.body?.innerText ?? "")]"""
+# What an expression comes to once it has been the same in each of so many frames.
+STEADY = """(async (read, frames) => {
+  let [before, same] = [undefined, 0];
+  for (let frame = 0; same < frames; frame++) {
+    if (frame > 100 * frames) throw new Error(`it does not stand still: ${before}`);
+    await new Promise(requestAnimationFrame);
+    const now = JSON.stringify(read() ?? null);
+    same = now === before ? same + 1 : 0;
+    before = now;
+  }
+  return JSON.parse(before);
+})"""
+FRAMES = 10
+# Where on the screen an element is, scrolled to if it is out of sight; null where there is none, or
+# something lies over its middle.
+BOX = """(() => {
+  const found = document.querySelector(%s);
+  if (!found) return null;
+  const { left, top, width, height } = found.getBoundingClientRect();
+  const [x, y] = [left + width / 2, top + height / 2];
+  if (y < 0 || y > innerHeight) found.scrollIntoView({block: "center"});
+  return found.contains(document.elementFromPoint(x, y)) ? [left, top, width, height] : null;
+})()"""
 
 
 @contextlib.contextmanager
@@ -58,13 +87,45 @@ def browser(zone: str = "UTC") -> Iterator["Open"]:
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    """Poll until the condition holds, and return what it said."""
+    """Poll until the condition holds, and return what it said.
+
+    Raises:
+        AssertionError: it never held; tells what was waited for, and what the pages show instead.
+    """
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         if found := condition():
             return found
         time.sleep(0.05)
-    raise AssertionError("it did not come to pass")
+    raise AssertionError(
+        "\n".join(
+            (
+                f"for {SECONDS} seconds this did not hold: {_source(condition)}",
+                f"it was {found!r}",
+                *map(_state, _pages),
+            )
+        )
+    )
+
+
+def _source(condition: Callable[[], Any]) -> str:
+    """Return the statement that a condition is written in, and the texts that it names."""
+    try:
+        source = inspect.getsource(condition).strip()
+        names = inspect.getclosurevars(condition).nonlocals
+    except (OSError, TypeError):
+        return repr(condition)
+    texts = {name: value for name, value in names.items() if isinstance(value, str)}
+    return f"{source}, where {texts}" if texts else source
+
+
+def _state(page: "Page") -> str:
+    """Return where a page is, what it shows, and what went wrong in it."""
+    try:
+        url, text = page(STATE)
+    except (AssertionError, TypeError, TimeoutError, ConnectionClosed) as error:
+        return f"a page that does not answer: {error!r}; its errors: {page.errors}"
+    return f"{url} shows:\n{text}\nIts errors: {page.errors}"
 
 
 def _answers(port: int) -> bool:
@@ -103,6 +164,27 @@ class Page:
         assert "result" in answer, answer
         return answer["result"]
 
+    def steady(self, expression: str) -> Any:
+        """Return what an expression comes to once the page has drawn the same for some frames."""
+        return self(f"{STEADY}(() => {expression}, {FRAMES})")
+
+    def box(self, selector: str) -> tuple[float, float, float, float]:
+        """Return left, top, width and height of an element in sight, once it stands still."""
+        left, top, width, height = until(lambda: self.steady(BOX % json.dumps(selector)))
+        return left, top, width, height
+
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        """Do with the left button what the browser's protocol calls so: `mousePressed`."""
+        at = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        self.command("Input.dispatchMouseEvent", type=kind, **at)
+
+    def swipe(self, points: Sequence[tuple[float, float]]) -> None:
+        """Put a finger at the first point, move it over the others, and lift it."""
+        for number, (x, y) in enumerate(points):
+            kind = "touchMove" if number else "touchStart"
+            self.command("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y}])
+        self.command("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def watch(self) -> None:
         """Note from now on what the console and the browser call an error."""
         self.command("Runtime.enable")
@@ -137,8 +219,14 @@ def _page(port: int, url: str) -> Iterator[Page]:
         # The empty document that a page begins with is complete as well.
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
         here = f"location.origin === '{origin}' && document.readyState === 'complete'"
-        until(lambda: page(here))
-        yield page
+        _pages.append(page)
+        try:
+            until(lambda: page(here))
+            yield page
+        finally:
+            _pages.remove(page)
 
 
+# Those that are open.
+_pages: list[Page] = []
 Open = Callable[[str], contextlib.AbstractContextManager[Page]]

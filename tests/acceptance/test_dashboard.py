@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from browser import CHROMIUM, Page, browser, until
-from dashboard import PASSWORD, fill, press, shows
+from dashboard import PASSWORD, closed, fill, live, opened, press, shows, told
 from server import ServerProcess, ServerThread
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -29,7 +29,7 @@ def story(page: Page, server: ServerThread, look=lambda _name: None) -> None:
     press(page, "Make the administrator")
     shows(page, "Networks", "default")
     press(page, "New network")
-    until(lambda: page("document.querySelector('dialog')?.open"))
+    opened(page)
     look("new network")
     fill(page, Name="greenhouse")
     press(page, "Make the network")
@@ -50,7 +50,7 @@ def story(page: Page, server: ServerThread, look=lambda _name: None) -> None:
     look("sensors")
     press(page, "tomatoes-1")
     shows(page, "tomatoes-1", "No values yet")
-    until(lambda: page("document.querySelector('.live')?.textContent") == "Live")
+    live(page)
     # It appears without being asked for.
     send(server, device["api_key"], 22.5)
     shows(page, "tomatoes-1", "22.5")
@@ -84,27 +84,28 @@ def raise_alert(page: Page, server: ServerThread, network: str, key: str, look) 
     press(page, "Alerts")
     shows(page, "Alerts", "Nothing is wrong")
     look("no alerts")
+    live(page)
     send(server, key, 41)
     shows(page, "Alerts", "Too hot")
     press(page, "Silence")
-    until(lambda: page("document.querySelector('dialog')?.open"))
+    opened(page)
     look("silence an alert")
     press(page, "Begin")
-    until(lambda: page("!document.querySelector('dialog[open]')"))
+    closed(page)
     press(page, "Acknowledge")
-    until(lambda: page("document.querySelector('dialog')?.open"))
+    opened(page)
     fill(page, Comment="The vents are stuck")
     press(page, "Acknowledge")
     shows(page, "Alerts", "Acknowledged by ada: The vents are stuck")
     look("alerts")
     press(page, "Clear")
-    until(lambda: page("document.querySelector('dialog')?.open"))
+    opened(page)
     press(page, "Clear")
     shows(page, "Alerts", "Nothing is wrong")
     press(page, "Past")
     shows(page, "Alerts", "Too hot")
     press(page, "Silences")
-    until(lambda: "tomatoes-1" in page("document.querySelector('main').textContent"))
+    shows(page, "Silences", "tomatoes-1")
     look("silences")
 
 
@@ -119,7 +120,7 @@ def test_from_the_first_start_to_a_value(tmp_path):
             # Nothing is blank without the server, and nothing is lost.
             server.stop()
             shows(page, "greenhouse", "The server can\u2019t be reached")
-            assert "tomatoes-1" in page("document.querySelector('main').textContent")
+            assert "tomatoes-1" in told(page)
 
 
 @pytest.mark.long
@@ -138,10 +139,10 @@ def test_a_page_outlives_the_servers_restart_and_tells_times_with_their_zone(tmp
             page("window.isTheSame = true")
             server.kill()
             shows(page, "default", "The server can\u2019t be reached")
-            assert "tomatoes-1" in page("document.querySelector('main').textContent")
+            assert "tomatoes-1" in told(page)
             server.start()
-            until(lambda: "reached" not in page("document.querySelector('main').textContent"))
-            until(lambda: page("document.querySelector('.live').textContent") == "Live")
+            until(lambda: "reached" not in told(page))
+            live(page)
             send(server, device.key, 23.5)
             shows(page, "default", "23.5")
             assert page("window.isTheSame")
@@ -155,12 +156,11 @@ def test_a_page_outlives_the_servers_restart_and_tells_times_with_their_zone(tmp
                 page(f"location.href = '/dashboard/alerts/{alert['id']}'")
                 local = raised.astimezone(ZoneInfo(zone))
                 shows(page, "Too hot", f"{local:%b} {local.day}, {local:%Y, %H:%M:%S} ")
-                told = page("document.querySelector('main').textContent")
                 name = page(
                     "Intl.DateTimeFormat('en', {timeZoneName: 'short'})"
                     f".formatToParts({raised.timestamp() * 1000}).at(-1).value"
                 )
-                assert f"{local:%H:%M:%S} {name}" in told
+                assert f"{local:%H:%M:%S} {name}" in told(page)
 
 
 @pytest.mark.long

@@ -1,7 +1,6 @@
 """Pages of alerts, of the system and of members, clicked through as an administrator does."""
 
 import http.server
-import json
 import threading
 import time
 
@@ -64,20 +63,21 @@ def visit(server, page):
 
 
 class Posted(list):
-    """Bodies, as they came."""
+    """The paths that were posted to, as it happened."""
 
     url = ""
 
 
 @pytest.fixture(scope="module")
 def hooks():
-    """Return what was posted to `url`, whose `/gone` refuses it."""
+    """Return what takes messages at `url`, and refuses them at its `/gone`."""
 
     posted = Posted()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            posted.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.rfile.read(int(self.headers["content-length"]))
+            posted.append(self.path)
             self.send_response(410 if self.path == "/gone" else 204)
             self.end_headers()
 
@@ -154,13 +154,13 @@ def test_a_rule_is_made_and_tried_and_its_alert_looked_after(server, page, netwo
     opened(page)
     press(page, "Clear")
     closed(page)
-    until(lambda: "Cleared by ada" in told(page))
+    shows(page, "Bursts", "Cleared by ada")
     visit("/alerts?state=past")
     shows(page, "Alerts", "Bursts")
 
     press(page, "Silences")
     shows(page, "Silences", "Until the valve is turned")
-    assert "Sensor press-1" in told(page)
+    shows(page, "Silences", "Sensor press-1")
     press(page, "End")
     opened(page)
     press(page, "End")
@@ -173,7 +173,7 @@ def test_a_rule_is_made_and_tried_and_its_alert_looked_after(server, page, netwo
     press(page, "Begin")
     closed(page)
     shows(page, "Silences", "planned")
-    assert "Tag metal" in told(page)
+    shows(page, "Silences", "Tag metal")
 
     visit("/alerts/rules")
     shows(page, "Rules", "bar above 8")
@@ -182,7 +182,7 @@ def test_a_rule_is_made_and_tried_and_its_alert_looked_after(server, page, netwo
     enter(page, "Search by name or condition", "BAR above")
     press(page, "Take out of use")
     shows(page, "Rules", "Put into use")
-    assert not server.http.get("/rules").json()[0]["enabled"]
+    until(lambda: not server.http.get("/rules").json()[0]["enabled"])
     press(page, "Put into use")
     shows(page, "Rules", "Take out of use")
     press(page, "Delete")
@@ -276,12 +276,17 @@ def test_a_channel_is_made_and_tested_and_what_failed_is_run_again(
     visit("/alerts/actions")
     shows(page, "Actions", "Nothing has failed")
     enter(page, "State", "Pending")
-    press(page, "Read again")
-    shows(page, "Actions", "410")
+
+    def reads_again():
+        # The server keeps what came of an action after the hook has answered.
+        press(page, "Read again")
+        return "410" in told(page)
+
+    until(reads_again)
     enter(page, "State", "Done")
     shows(page, "Actions", "Repeat")
     press(page, "Repeat")
-    until(lambda: len(hooks) >= 5)
+    until(lambda: hooks.count("/done") == 2)
 
     visit("/alerts/channels")
     shows(page, "Channels", "Chat room")
@@ -292,7 +297,10 @@ def test_a_channel_is_made_and_tested_and_what_failed_is_run_again(
 
 
 @pytest.mark.long
-def test_members_are_added_and_what_was_done_stands_in_the_audit_log(page, network, visit):
+def test_members_are_added_and_what_was_done_stands_in_the_audit_log(server, page, network, visit):
+    def roles():
+        return [each["role"] for each in server.http.get(f"/networks/{network}/members").json()]
+
     visit(f"/networks/{network}/settings")
     shows(page, "orchard", "has no members")
     fill(page, User_name="nobody")
@@ -304,6 +312,8 @@ def test_members_are_added_and_what_was_done_stands_in_the_audit_log(page, netwo
     role = "document.querySelector('.members select')"
     until(lambda: page(f"{role}?.value") == "editor")
     page(f"{role}.value = 'viewer'; {role}.dispatchEvent(new Event('change', {{bubbles: true}}))")
+    # A page that is left gives up what it sends.
+    until(lambda: "viewer" in roles())
     visit("/system/audit")
     shows(page, "Audit", "editor → viewer")
     enter(page, "What (name or id)", "grace")
@@ -331,7 +341,7 @@ def test_the_system_and_retention_tell_how_it_is_and_take_other_days(server, pag
     until(lambda: "With these days the next run removes" in told(page, "dialog"))
     press(page, "Save")
     closed(page)
-    until(lambda: "30 days" in page(f"{row}.textContent"))
+    until(lambda: "30 days" in (page(f"{row}?.textContent") or ""))
     assert server.http.get(f"/networks/{network}/retention").json()["raw_days"] == 30
 
 

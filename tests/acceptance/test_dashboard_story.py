@@ -112,6 +112,7 @@ class Told:
 
     def open(self, label: str) -> None:
         """Press an entry of the navigation, which a narrow window hides in a menu."""
+        until(lambda: self.page("document.querySelector('.menu > summary') !== null"))
         if self.page("document.querySelector('.menu > summary').offsetParent !== null"):
             self.page("document.querySelector('.menu > summary').click()")
         press(self.page, label)
@@ -271,7 +272,7 @@ class Told:
         page("window.isTheSame = true")
         server.kill()
         shows(page, "tomatoes-1", "The server can\u2019t be reached")
-        assert told(page, ".live") == "Reconnecting"
+        until(lambda: told(page, ".live") == "Reconnecting")
         assert page(SHOWN) == [22.5, 41, 27, 24]
         self.look("out of reach")
         for value in (23, 23.25, 23.5):

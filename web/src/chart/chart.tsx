@@ -39,6 +39,9 @@ interface Props {
 /** The time under the crosshair, of all charts of a page. */
 export const crosshair: Signal<number | undefined> = signal(undefined);
 
+/** Whether somebody drags over a chart: all charts of the page stand still meanwhile. */
+const isDragged: Signal<boolean> = signal(false);
+
 const SYNC = "heliograph";
 const HEIGHT = 260;
 const SHORTEST_DRAG = 6;
@@ -55,7 +58,11 @@ function scaleOf(line: Drawn): string {
   return `y ${line.unit ?? line.label}`;
 }
 
-export function Chart(props: Props) {
+export function Chart(given: Props) {
+  // What streams in moves the lines, and a new line makes a new chart: neither under a drag.
+  const still = useRef(given);
+  if (!isDragged.value) still.current = given;
+  const props = { ...still.current, zoom: given.zoom };
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | undefined>(undefined);
   // What handlers see, without a new chart for each.
@@ -135,8 +142,28 @@ export function Chart(props: Props) {
         fullTime(window[1] * 1000),
       )}
       onKeyDown={onKeyDown}
+      onPointerDown={followDrag}
     />
   );
+}
+
+/** Have the charts stand still until what was pressed is let go of. */
+function followDrag({ pointerId, isPrimary, button }: PointerEvent): void {
+  if (!isPrimary || button !== 0) return;
+  const ending = new AbortController();
+  const { signal } = ending;
+  isDragged.value = true;
+  const end = (event: Event) => {
+    if (event instanceof PointerEvent && event.pointerId !== pointerId) return;
+    ending.abort();
+    // By then the mouse's own event has come, by which uPlot selects.
+    setTimeout(() => {
+      isDragged.value = false;
+    });
+  };
+  for (const name of ["pointerup", "pointercancel", "blur"]) {
+    addEventListener(name, end, { signal });
+  }
 }
 
 /** Return the lines by common times: of buckets minimum and maximum beside the average. */
