@@ -520,6 +520,6 @@ def test_chunks_are_read_as_many_bytes_at_a_time_as_fit_but_one_at_least():
     megabyte = 1 << 20
     lengths = [(1, megabyte), (2, megabyte), (3, 1), (4, 9 * megabyte), (5, megabyte)]
     assert list(chunks_module.read_together(lengths)) == [[1, 2], [3], [4], [5]]
-    small = [(number, 100) for number in range(40)]
-    assert [len(group) for group in chunks_module.read_together(small)] == [16, 16, 8]
+    small = [(number, 100) for number in range(300)]
+    assert [len(group) for group in chunks_module.read_together(small)] == [128, 128, 44]
     assert list(chunks_module.read_together([])) == []
