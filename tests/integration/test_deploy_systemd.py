@@ -3,12 +3,14 @@
 import contextlib
 import itertools
 import json
+import os
 import queue
 import re
 import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +18,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+import confined
 import program
 from bare_environment import without_variables
 from heliograph.settings import Settings
 from mqtt_client import Client
+from postgresql import PROGRAMS
 from program import Program
 from server import ADMIN_KEY, PROGRAM, migrated_database
 
@@ -56,12 +60,47 @@ def test_the_units_are_right(tmp_path):
     assert systemd_analyze("verify", *units) == ""
 
 
-def test_the_service_may_do_little():
+@pytest.mark.parametrize("name", ["heliograph.service", "heliograph-backup.service"])
+def test_the_services_may_do_little(name):
     told = systemd_analyze(
-        *("security", "--offline=yes", f"--threshold={MOST_EXPOSED}"),
-        str(SHIPPED / "heliograph.service"),
+        *("security", "--offline=yes", f"--threshold={MOST_EXPOSED}"), str(SHIPPED / name)
     )
-    assert "Overall exposure level for heliograph.service" in told
+    assert f"Overall exposure level for {name}" in told
+
+
+def test_a_backup_needs_no_more_than_its_unit_allows(database_url, tmp_path):
+    unit = SHIPPED / "heliograph-backup.service"
+    folder = tmp_path / "heliograph-backups"
+    folder.mkdir()
+    [(options, place)] = re.findall(
+        r"^ExecStart=\S+ backup (.*) (\S+)$", unit.read_text(), re.MULTILINE
+    )
+    assert Path(place).name == folder.name
+    done = subprocess.run(
+        confined.command(unit, PROGRAM, "backup", *options.split(), str(folder)),
+        env={
+            **without_variables(),
+            "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+            "API_SECRET_KEY": ADMIN_KEY,
+            "DATABASE_URL": database_url,
+            "DATA_DIRECTORY": str(tmp_path),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "verified: 0 sensors" in done.stdout
+    refused = subprocess.run(
+        confined.command(unit, sys.executable, "-c", "import os; os.nice(1)"),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert "PermissionError" in refused.stderr
 
 
 def test_the_socket_unit_has_the_addresses_of_the_settings(monkeypatch):
@@ -199,6 +238,30 @@ def test_a_restart_refuses_nobody(systemd):
     with contextlib.closing(sqlite3.connect(systemd.folder / "heliograph.db")) as database:
         (stored,) = database.execute("SELECT count(*) FROM measurement").fetchone()
     assert stored == count
+
+
+def test_a_server_needs_no_more_than_its_unit_allows(systemd):
+    systemd.http.close()
+    systemd.mqtt.close()
+    with subprocess.Popen(
+        confined.command(SHIPPED / "heliograph.service", PROGRAM, "serve"),
+        env=systemd.environment,
+        cwd=systemd.folder,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            systemd.wait_for("READY=1")
+            answer = httpx.post(
+                f"http://127.0.0.1:{systemd.port}/devices",
+                headers={"X-API-Key": ADMIN_KEY},
+                json={"device_id": "d"},
+                timeout=SECONDS,
+            )
+            assert answer.status_code == 201
+            process.terminate()
+            assert process.wait(SECONDS) == 0
+        finally:
+            process.kill()
 
 
 async def test_devices_reach_the_socket_that_was_handed_over(systemd):
