@@ -32,7 +32,8 @@ log = structlog.get_logger()
 # What is younger is never packed: streams resume by what was received within an hour.
 LEAST_AGE: Final = 2 * HOUR
 # From which age on it is packed where the settings say nothing: the first, and the next of them
-# while more than so many rows are left.
+# while more than so many rows are left; then also what lies in pieces that have not ended, or those
+# of ten thousand sensors that send every few minutes would have rows of a week.
 AGES: Final = (26 * HOUR, 13 * HOUR, 6 * HOUR, LEAST_AGE)
 MOST_UNPACKED: Final = 1_000_000
 INTERVAL_SECONDS: Final = 600.0
@@ -122,7 +123,7 @@ class Packer:
                 await self.pack(moment - self.after, received_before=moment - self.after)
         elif await self._store.chunks.packs_by_itself():
             for age in AGES:
-                await self.pack(moment - age, received_before=moment - age)
+                await self.pack(moment - age, received_before=moment - age, early=age < AGES[0])
                 if await self._store.chunks.unpacked(MOST_UNPACKED + 1) <= MOST_UNPACKED:
                     break
         elif not self._has_told:
@@ -132,8 +133,10 @@ class Packer:
                 " packed set PACK_AFTER=26h, or run `heliograph pack`"
             )
 
-    async def pack(self, until: int, *, received_before: int) -> int:
+    async def pack(self, until: int, *, received_before: int, early: bool = False) -> int:
         """Pack all pieces that have ended by `until`; return how many rows.
+
+        `early`: also what there is by then of those that have not, where it is enough.
 
         Those of which a row was received at `received_before` or later are left for a later run.
 
@@ -144,7 +147,7 @@ class Packer:
         before = first_ingest_id(max(received_before, 0))
         async for sensors in self._sensors():
             limits = {number: min(until, _rolled_up(each)) for number, each in sensors.items()}
-            packed += await self._pack_sensors(limits, before)
+            packed += await self._pack_sensors(limits, before, early=early)
         await self._shorten()
         self.state.last_run_at = self._moment()
         if packed:
@@ -168,7 +171,7 @@ class Packer:
             after = numbers[-1]
             yield await self._store.removal.needed(numbers)
 
-    async def _pack_sensors(self, limits: dict[int, int], before: int) -> int:
+    async def _pack_sensors(self, limits: dict[int, int], before: int, *, early: bool) -> int:
         """Pack what sensors have before their limits: of each a piece, then of each the next."""
         packed, starts = 0, dict.fromkeys(sorted(limits), LEAST)
         while starts:
@@ -176,7 +179,8 @@ class Packer:
             characters = 0
             for sensor in list(starts):
                 began = asyncio.get_running_loop().time()
-                prepared = await self._prepare(sensor, starts, limits[sensor], before)
+                until = limits[sensor]
+                prepared = await self._prepare(sensor, starts, until, before, early=early)
                 if prepared is None:
                     del starts[sensor]
                 else:
@@ -192,13 +196,13 @@ class Packer:
         return packed
 
     async def _prepare(
-        self, sensor: int, starts: dict[int, int], until: int, before: int
+        self, sensor: int, starts: dict[int, int], until: int, before: int, *, early: bool
     ) -> Prepared | None:
         """Return what of a sensor is packed next, from its start on; None: nothing is left."""
         chunks = self._store.chunks
         count = partial(chunks.rows_between, sensor, limit=FEWEST_ROWS)
         while (oldest := await chunks.next_unpacked(sensor, starts[sensor], until)) is not None:
-            piece = await next_piece(count, oldest - oldest % HOUR, until)
+            piece = await next_piece(count, oldest - oldest % HOUR, until, early=early)
             if piece is None:
                 # Busier days after it may have ended.
                 starts[sensor] = oldest - oldest % DAY + DAY

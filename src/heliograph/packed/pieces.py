@@ -8,6 +8,8 @@ from heliograph.model.time import DAY, HOUR
 from heliograph.packed.chunk import MAXIMUM_ROWS
 
 FEWEST_ROWS: Final = 1_000
+# Of a piece that has not ended. A row of so few takes 20 bytes.
+FEWEST_EARLY_ROWS: Final = 64
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -25,9 +27,12 @@ class Piece(NamedTuple):
 
 
 async def next_piece(
-    count: Callable[[int, int], Awaitable[int]], start: int, until: int
+    count: Callable[[int, int], Awaitable[int]], start: int, until: int, *, early: bool = False
 ) -> Piece | None:
     """Return the piece that begins at `start`; None: it has not ended by `until`.
+
+    `early`: of one that has not ended, what there is by the last whole hour, if it has
+    `FEWEST_EARLY_ROWS`.
 
     All are microseconds. `count` tells how many rows there are between two times, packed ones
     included; up to `FEWEST_ROWS` exactly. A piece ends with the shortest of hour, day, week and
@@ -36,7 +41,9 @@ async def next_piece(
     """
     for first, end in _periods(start):
         if end > until:
-            return None
+            whole = until - until % HOUR
+            is_enough = early and start < whole and await count(start, whole) >= FEWEST_EARLY_ROWS
+            return Piece(start, whole) if is_enough else None
         if await count(first, end) >= FEWEST_ROWS:
             break
     return Piece(start, end)

@@ -136,6 +136,30 @@ async def test_what_the_settings_do_not_say_the_database_does(store, sensor, mon
     assert by.state.packed_total == len(rows) - 1
 
 
+async def test_while_many_rows_are_left_pieces_need_not_have_ended(store, sensor, monkeypatch):
+    """Of a sensor that sends each ten minutes a month is one, which may be days from its end."""
+    rows = [
+        measurement(sensor, MIDNIGHT + (at - 288) * 10 * MINUTE, {"t": at}) for at in range(360)
+    ]
+    rows = [(first_ingest_id(row[2]) + at, *row[1:]) for at, row in enumerate(rows)]
+    await store.write(Batch(measurements=rows))
+    await roll_up(store)
+    by = Packer(store, None, moment=lambda: NOON, rests=False)
+    await by.pack_old()
+    assert await spans(store, sensor) == []
+    monkeypatch.setattr(packer_module, "MOST_UNPACKED", 10)
+    await by.pack_old()
+    # What is 13 hours old; then too little is for six hours, and enough for two.
+    assert await spans(store, sensor) == [
+        (-48, pytest.approx(-1 - 1 / 6)),
+        (-1, pytest.approx(10 - 1 / 6)),
+    ]
+    page = await store.measurements.page(sensor, cursor=None, direction="next", limit=400)
+    assert [each.timestamp for each in page] == [row[2] for row in rows]
+    await by.pack_old()
+    assert by.state.packed_total == 48 * 6 + 10 * 6
+
+
 async def test_a_database_that_was_in_use_is_packed_once_that_is_said(store, sensor):
     await fill(store, sensor, start=MIDNIGHT - 5 * DAY, step=MINUTE, count=2 * 1_440)
     await roll_up(store)

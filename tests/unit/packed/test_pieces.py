@@ -57,6 +57,19 @@ async def test_a_piece_ends_with_the_shortest_period_that_has_a_thousand_rows(ro
     assert [piece.start for piece in found] == [JULY, *ends[:-1]]
 
 
+async def test_of_what_has_not_ended_whole_hours_are_packed_early():
+    count, until = counting(even(6)), JULY + 12 * HOUR + 1
+    assert await next_piece(count, JULY + HOUR, until) is None
+    early = await next_piece(count, JULY + HOUR, until, early=True)
+    assert early == Piece(JULY + HOUR, JULY + 12 * HOUR)
+    # Sixty are too few; and what has ended ends as ever.
+    assert await next_piece(count, JULY + 2 * HOUR, until, early=True) is None
+    assert await next_piece(count, JULY + 12 * HOUR, until, early=True) is None
+    assert await next_piece(count, JULY + HOUR, AUGUST, early=True) == Piece(
+        JULY + HOUR, JULY + 7 * DAY
+    )
+
+
 async def test_a_quiet_hour_of_a_busy_day_ends_with_the_day():
     hours = even(3_600) | {JULY + 10 * HOUR: 200}
     assert (await pieces(hours))[9:12] == [
