@@ -481,3 +481,22 @@ def test_a_time_is_annotated_and_what_was_rejected_is_submitted_again(server, pa
     until(lambda: "No heartbeat yet" in told(page))
     server.http.post("/sensors/bore-1/heartbeats", json={}, headers=key)
     until(lambda: "Sign of life" in told(page))
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: '1'}))",
+        "document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\">x</p>')",
+        "new Image().src = 'https://example.org/x.png'; 1",
+    ],
+    ids=["script", "style", "image"],
+)
+def test_what_breaks_the_policy_is_an_error_of_the_page(page, visit, breaks):
+    """So pages whose tests find no errors break it nowhere."""
+    visit("/account")
+    shows(page, "Account")
+    page(f"{breaks}; 1")
+    until(lambda: page("1") and page.errors)
+    assert "Content Security Policy" in page.errors[0]
+    page.errors.clear()
