@@ -209,10 +209,13 @@ def look_at_csv(
     kind: Kind | None,
     options: TableOptions,
     show: Callable[[], object] = lambda: None,
+    *,
+    left_out: int = 0,
 ) -> CsvFile:
     """Return what a file of CSV is; one that is no export of ours is read to its end for that.
 
-    `show` is called from time to time meanwhile.
+    `show` is called from time to time meanwhile. Of a piece of a longer file so many lines are
+    left out behind the heading: they count in the numbers of those that follow.
 
     Raises:
         StartError: its heading can't be used.
@@ -222,10 +225,12 @@ def look_at_csv(
     try:
         lines = _first_lines(file)
         if (own := _export(file, lines, kind, options)) is not None:
-            return own
+            offset, line = own.rows_from
+            return own._replace(rows_from=Place(offset, line + left_out))
         heading = find_heading(lines, options.separator, options.time_columns)
         at = _behind(file, heading.separator, heading.record + 1)
-        rows_from = _behind(file, heading.separator, heading.record + 1 + heading.behind)
+        offset, line = _behind(file, heading.separator, heading.record + 1 + heading.behind)
+        rows_from = Place(offset, line + left_out)
         sample = _sample(file, rows_from, heading.separator)
         survey = TableSurvey(heading, sample, options, kind or Kind.MEASUREMENT, now())
         for block in _blocks(file, rows_from, heading.separator):

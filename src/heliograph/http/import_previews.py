@@ -29,6 +29,7 @@ LONGEST_TABLE = 1_000_000
 SHOWN_BAD = 100
 MAXIMUM_SENSORS = 1_000
 MAXIMUM_NAMED = 64
+MAXIMUM_LINES = 1_000_000_000
 SENSOR_TAG = "device_id"
 
 
@@ -77,6 +78,13 @@ class GivenTable(Body):
     )
     value_column: Name | None = Field(
         default=None, description="With a value a row: the column that holds it"
+    )
+    lines_left_out: int = Field(
+        default=0,
+        ge=0,
+        le=MAXIMUM_LINES,
+        description="Of a piece of a longer file: how many lines are left out behind its heading."
+        " Lines are told by their numbers in the file",
     )
 
     @property
@@ -218,7 +226,7 @@ def _read(table: GivenTable) -> tuple[CsvFile, list[_Row]]:
         StartError: its heading can't be used.
     """
     file = io.BytesIO(table.table.encode())
-    look = look_at_csv(file, None, table.options)
+    look = look_at_csv(file, None, table.options, left_out=table.lines_left_out)
     if look.plan is not None and look.plan.questions:
         return look, []
     found: list[_Row] = []

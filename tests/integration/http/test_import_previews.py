@@ -52,6 +52,25 @@ async def test_what_is_shown_is_stored_when_it_is_sent(here):
     assert stored[0]["timestamp"] == "2026-05-01T10:00:00.000000Z"
 
 
+async def test_lines_of_a_piece_are_told_by_their_numbers_in_the_file(here):
+    heading = "time,device_id,t\n"
+    rows = [f"2026-05-01T12:{minute:02}:00Z,roof,{minute}\n" for minute in range(40)]
+    piece = {"table": heading + "".join(rows) + "never,roof,2\n", "lines_left_out": 5_000}
+    shown = (await here.http.post(here.preview, json=piece)).json()
+    assert shown["lines"] == [*range(5_002, 5_042)]
+    assert [row["line"] for row in shown["bad"]] == [5_042]
+    piece["table"] = heading + "".join(rows) + "2026-05-01T13:00:00Z,roof,full\n"
+    [asked] = (await here.http.post(here.preview, json=piece)).json()["questions"]
+    assert "('full' in line 5042)" in asked["what"]
+    # What we have exported ourselves is read without a look at all of it.
+    exported = "sensor_identifier,device_id,timestamp,value\n,roof,2026-05-01T12:00:00Z,1\n"
+    body = {"table": exported, "lines_left_out": 7}
+    shown = (await here.http.post(here.preview, json=body)).json()
+    assert shown["lines"] == [9]
+    answer = await here.http.post(here.preview, json={**piece, "lines_left_out": -1})
+    assert answer.status_code == 422
+
+
 async def test_what_can_not_be_stored_is_told_with_its_line(here):
     table = "time,device_id,t\n2026-05-01T12:00:00Z,roof,1\nnever,roof,2\n"
     table += "2026-05-01T12:00:00Z,foreign,3\n2026-05-01T12:00:00Z,nobody,4\n"

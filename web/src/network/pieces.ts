@@ -5,8 +5,8 @@ export interface Piece {
   table: string;
   /** How many characters of the file it is of. */
   length: number;
-  /** The number, from 1, that the file has for a line of `table`. */
-  lineOf: (line: number) => number;
+  /** How many lines of the file are left out between the heading and these. */
+  linesLeftOut: number;
 }
 
 /** Return where the last row ends that ends at `most` at the latest; 0: none does. */
@@ -42,11 +42,10 @@ export function* laterPieces(text: string, most: number, headingLines: number): 
     const end = endOfRows(text, from, most);
     if (end <= from) throw new RangeError(`${before + 1}`);
     const own = text.slice(from, end);
-    const first = before;
     yield {
       table: heading + own,
       length: own.length,
-      lineOf: (line) => (line <= headingLines ? line : line - headingLines + first),
+      linesLeftOut: before - headingLines,
     };
     before += linesIn(own);
     from = end;

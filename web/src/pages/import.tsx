@@ -138,13 +138,14 @@ function Table(props: { network: string; table: string; sensors: Option[] }) {
   const set = (change: Partial<Options>) => setOptions({ ...options, ...change });
 
   const look = useCallback(
-    (table: string, signal?: AbortSignal, known?: TakenFor) => {
+    (table: string, signal?: AbortSignal, known?: TakenFor, linesLeftOut = 0) => {
       const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value.trim()));
       const body = {
         table,
         ...(known?.decimal && { decimal: known.decimal }),
         ...(known?.time_format && { time_format: known.time_format }),
         ...given,
+        lines_left_out: linesLeftOut,
         missing: listOf(options.missing),
         text: [...new Set([...listOf(options.text), ...textsOf(known)])],
       } as Schemas["GivenTable"];
@@ -358,7 +359,12 @@ function Result(props: {
   /** All of the file; the preview is of what it begins with. */
   table: string;
   first: string;
-  look: (table: string, signal?: AbortSignal, known?: TakenFor) => Promise<Preview>;
+  look: (
+    table: string,
+    signal?: AbortSignal,
+    known?: TakenFor,
+    linesLeftOut?: number,
+  ) => Promise<Preview>;
 }) {
   const { preview, table, first, look } = props;
   const words = texts.imports;
@@ -385,7 +391,7 @@ function Result(props: {
     const become = { done: 0, stored: 0, repeats: 0, bad: [] as string[] };
     setSent({ ...become });
     /** Store what was read of so many characters of the file. */
-    async function storePiece(read: Preview, length: number, lineOf: (line: number) => number) {
+    async function storePiece(read: Preview, length: number) {
       const all = read.rows as Row[];
       const before = become.done;
       // What was sent is a repeat if it is sent again, so a break costs nothing.
@@ -397,7 +403,7 @@ function Result(props: {
           }) as unknown as Promise<{ data?: Schemas["StoredBatch"]; response: Response }>,
         );
         for (const { index, detail } of answer.rejected) {
-          become.bad.push(words.line(lineOf(read.lines[sentRows + index] ?? 0), detail));
+          become.bad.push(words.line(read.lines[sentRows + index] ?? 0, detail));
         }
         become.stored += answer.accepted;
         become.repeats += answer.duplicates;
@@ -407,25 +413,26 @@ function Result(props: {
       become.done = before + length;
     }
     try {
-      await storePiece(preview, first.length, (line) => line);
+      await storePiece(preview, first.length);
       const heading = Math.min(...[...preview.lines, ...preview.bad.map(({ line }) => line)]) - 1;
       let known = preview.taken_for;
       for (const piece of laterPieces(table, LONGEST, heading)) {
         if (!isShown.current) return;
-        const read = await look(piece.table, undefined, known ?? undefined);
+        const read = await look(piece.table, undefined, known ?? undefined, piece.linesLeftOut);
+        const begin = heading + piece.linesLeftOut + 1;
         const asked = read.questions[0];
-        if (asked) throw new Problem(words.asked(piece.lineOf(heading + 1), asked.what));
+        if (asked) throw new Problem(words.asked(begin, asked.what));
         const other = known && read.taken_for && otherKind(known, read.taken_for);
         if (other) {
           const at = (read.rows as Row[]).findIndex((row) => !isOf(row, other.name, other.before));
-          const line = piece.lineOf(read.lines[at] ?? heading + 1);
+          const line = read.lines[at] ?? begin;
           throw new Problem(words.otherKind(line, other.name, other.now, other.before));
         }
         known = known && joined(known, read.taken_for);
-        const bad = read.bad.map(({ line, reason }) => words.line(piece.lineOf(line), reason));
+        const bad = read.bad.map(({ line, reason }) => words.line(line, reason));
         if (bad[0] && !leavesBad) throw new Problem(words.badLater(bad[0]));
         become.bad.push(...bad);
-        await storePiece(read, piece.length, piece.lineOf);
+        await storePiece(read, piece.length);
       }
       setSent({ ...become });
     } catch (error) {
