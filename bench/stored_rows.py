@@ -28,7 +28,7 @@ from heliograph.store import open_store
 from heliograph.store.engine import Batch
 
 # Raise it whenever what is generated changes: it is part of the cached files' names.
-VERSION = 1
+VERSION = 2
 QUIET = 2 * 3_600 * 1_000_000
 ATTRIBUTES = ("humidity", "pressure", "temperature")
 

@@ -282,6 +282,7 @@ class PackedRows:
         """Take the body, or as much of it as `head.needed` tells."""
         self.head = head
         self._body = body
+        self._known_times: Integers | None = None
         self._values: dict[str, Values] = {}
         self._newest: tuple[int, int, list[int]] | None = None
 
@@ -291,10 +292,11 @@ class PackedRows:
 
     def _bytes(self, name: str) -> bytes:
         """Return a column's bytes, verified."""
-        place = self.head.columns.get(name)
+        head = self.head
+        place = head.columns.get(name)
         if place is None:
             raise DamagedChunkError(name, "there is no such column")
-        offset = self.head.offset(name)
+        offset = head.offset(name)
         found = self._body[offset : offset + place.length]
         if len(found) < place.length:
             raise DamagedChunkError(name, "the body ends before it does")
@@ -311,9 +313,13 @@ class PackedRows:
             found = self._values[name] = Values(self._bytes(name))
         return found
 
-    @functools.cached_property
+    @property
     def _times(self) -> Integers:
-        return Integers(self._struct(TIMES, StoredIntegers))
+        # No cached property: up to Python 3.11 one takes a lock, in nearly every read of a chunk.
+        known = self._known_times
+        if known is None:
+            known = self._known_times = Integers(self._struct(TIMES, StoredIntegers))
+        return known
 
     @functools.cached_property
     def _receipts(self) -> tuple[bool, Integers]:
@@ -350,7 +356,7 @@ class PackedRows:
 
     def _ranks_of(self, name: str) -> list[int] | None:
         """Return how many rows before each position have the attribute, and in all; None: all."""
-        if len(self._column(column_of(name))) == len(self):
+        if len(self._column(column_of(name))) == self.head.count:
             return None
         ranks = self._ranks.get(name)
         if ranks is None:
@@ -543,17 +549,22 @@ class PackedRows:
         )
 
     def aggregates(
-        self, segments: Sequence[tuple[int, int]], names: Collection[str] | None = None
+        self,
+        segments: Sequence[tuple[int, int]],
+        names: Collection[str] | None = None,
+        ats: Sequence[int] | None = None,
     ) -> dict[str, list[Aggregate | None]]:
         """Return what is known of the numbers of attributes in each segment; None: there is none.
 
         Segments are positions (first, behind the last), none of them empty. Without names, of all
-        attributes; one that no row has is left out. `at` is the time of the segment's last row. A
-        segment that is the whole chunk is answered from the head.
+        attributes; one that no row has is left out. `ats` are what `at` becomes in each segment;
+        without them it is the time of the segment's last row, which is read. A segment that is the
+        whole chunk is answered from the head.
         """
         if DOCUMENTS in self.head.columns:
             return self._aggregates_of_documents(segments, names)
         wanted = self.head.attributes if names is None else names
+        is_whole = list(segments) == [(0, self.head.count)]
         found: dict[str, list[Aggregate | None]] = {}
         for name in wanted:
             known = self.head.attributes.get(name)
@@ -561,24 +572,25 @@ class PackedRows:
                 continue
             if known.minimum is None:
                 found[name] = [None] * len(segments)
-            elif list(segments) == [(0, len(self))]:
+            elif is_whole:
                 found[name] = [known.aggregate(self.head.last)]
             else:
-                found[name] = self._aggregates_of(name, segments)
+                if ats is None:
+                    ats = self.times_at([last - 1 for _, last in segments])
+                found[name] = self._aggregates_of(name, segments, ats)
         return found
 
     def _aggregates_of(
-        self, name: str, segments: Sequence[tuple[int, int]]
+        self, name: str, segments: Sequence[tuple[int, int]], ats: Sequence[int]
     ) -> list[Aggregate | None]:
         ranks = self._ranks_of(name)
         parts = segments
         if ranks is not None:
             parts = [(ranks[first], ranks[last]) for first, last in segments]
         found = self._column(column_of(name)).aggregates(parts)
-        times = self._times.chosen([last - 1 for _, last in segments])
-        for known, time in zip(found, times, strict=True):
+        for known, at in zip(found, ats, strict=True):
             if known is not None:
-                known.at = time
+                known.at = at
         return found
 
     def _aggregates_of_documents(

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import accumulate, repeat
-from operator import add, truediv
+from operator import truediv
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -21,9 +21,11 @@ from heliograph.packed.integers import (
     Integers,
     StoredIntegers,
     deflate,
+    from_narrow,
     from_planes,
     inflate,
     pack_integers,
+    to_narrow,
     to_planes,
 )
 
@@ -53,23 +55,33 @@ _FEW_VALUES: Final = 256
 Segments: TypeAlias = Sequence[tuple[int, int]]
 
 
+class _StoredBlocks(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is known of blocks: of a width, in planes.
+
+    First the number that each begins with; of each whole one, after all of these, its least, its
+    greatest, and its sum, less the number that it begins with 64 times. All but the sums less
+    `least`, the least of the column. They are one vector, since to inflate four takes most of the
+    time of a few coarse buckets, and are no differences, so that nothing has to be added up.
+    """
+
+    least: int
+    width: int
+    planes: bytes
+
+
 class _Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A column as it is stored.
 
     `kinds` is the one kind of all values, or a deflated byte for each. Numbers are whole ones to be
     divided by ten to the power of `decimals`, or deflated planes of doubles. Lines are deflated;
     where few are told apart, `codes` has a deflated byte for each value that is one.
-
-    `blocks` has the number that each block begins with; of each whole one, less that number, its
-    least, after all of these its greatest, and after these its sum, less the number 64 times. They
-    are one column, since to inflate four takes most of the time of a few coarse buckets.
     """
 
     count: int
     kinds: int | bytes
     decimals: int
     numbers: StoredIntegers | bytes | None
-    blocks: StoredIntegers | None
+    blocks: _StoredBlocks | None
     lines: bytes | None
     codes: bytes | None
 
@@ -113,7 +125,7 @@ def _pack_lines(lines: list[bytes]) -> tuple[bytes | None, bytes | None]:
     return deflate(b"\n".join(distinct)), deflate(bytes([distinct[line] for line in lines]))
 
 
-_Numbers: TypeAlias = tuple[int, StoredIntegers | bytes, StoredIntegers | None]
+_Numbers: TypeAlias = tuple[int, StoredIntegers | bytes, _StoredBlocks | None]
 
 
 def _pack_numbers(numbers: list[Any]) -> _Numbers | None:
@@ -171,34 +183,31 @@ def _pack_scaled(decimals: int, numbers: list[int]) -> _Numbers:
     return decimals, pack_integers(numbers), _pack_blocks(numbers)
 
 
-def _pack_blocks(numbers: list[int]) -> StoredIntegers | None:
+def _pack_blocks(numbers: list[int]) -> _StoredBlocks | None:
     if len(numbers) < _FEWEST_BLOCKS * BLOCK:
         return None
     whole = range(0, len(numbers) - BLOCK + 1, BLOCK)
     blocks = [numbers[at : at + BLOCK] for at in whole]
-    found = numbers[::BLOCK]
-    found += [min(block) - block[0] for block in blocks]
-    found += [max(block) - block[0] for block in blocks]
+    least = min(numbers)
+    found = [number - least for number in numbers[::BLOCK]]
+    found += [min(block) - least for block in blocks]
+    found += [max(block) - least for block in blocks]
     found += [sum(block) - BLOCK * block[0] for block in blocks]
     if min(found) < -(1 << 63) or max(found) >= 1 << 63:
         return None
-    return pack_integers(found)
+    return _StoredBlocks(least, *to_narrow(found))
 
 
 class _Blocks(NamedTuple):
-    """Of each whole block its least and its greatest number, and the sum of what they are more.
+    """What blocks begin with; of each whole one its least and its greatest number, and its sum.
 
-    More than the number that the block begins with; `starts` has these.
+    Less the least number of the column; the sum is that of what they are more than the first.
     """
 
     starts: list[int]
     minima: list[int]
     maxima: list[int]
     totals: list[int]
-
-    def total(self, first: int, last: int) -> int:
-        """Return the sum of the numbers of blocks, from one to before another."""
-        return BLOCK * sum(self.starts[first:last]) + sum(self.totals[first:last])
 
 
 class Values:
@@ -207,75 +216,59 @@ class Values:
     def __init__(self, stored: bytes) -> None:
         """Take what `pack_values` returned."""
         self._stored = _decode(stored)
-        numbers = self._stored.numbers
+        numbers, blocks, kinds = self._stored.numbers, self._stored.blocks, self._stored.kinds
         self._scaled = Integers(numbers) if isinstance(numbers, StoredIntegers) else None
         # By which they are divided: it is exact as either.
         self._scale = 10**self._stored.decimals
-        self._has_blocks = self._stored.blocks is not None
+        self._has_blocks = blocks is not None
+        # What the numbers of blocks are counted from.
+        self._least = 0 if blocks is None else blocks.least
+        self._known: _Blocks | None = None
         # What comes before and behind the segments that are counted, by the blocks' numbers.
         self._opened: dict[int, list[int]] = {}
+        # The kinds of all that are among the numbers, where values are of several kinds; and what
+        # all numbers are, if they are one kind.
+        self._kinds = kinds if isinstance(kinds, int) else inflate(kinds)
+        self._number_kinds = b""
+        self._kind = kinds if isinstance(kinds, int) else None
+        if isinstance(self._kinds, bytes):
+            found = self._kinds.translate(None, bytes((LINE, NUMBER_LINE)))
+            self._number_kinds = found
+            if found and found.count(found[0]) == len(found):
+                self._kind = found[0]
 
     def __len__(self) -> int:
         """Return how many values there are."""
         return self._stored.count
 
-    @functools.cached_property
-    def _kinds(self) -> int | bytes:
-        kinds = self._stored.kinds
-        return kinds if isinstance(kinds, int) else inflate(kinds)
-
-    @functools.cached_property
-    def _starts(self) -> list[int]:
-        """The number that each block begins with."""
-        scaled, stored = self._scaled, self._stored.blocks
-        if stored is None or scaled is None:
-            return []
-        return Integers(stored).part(0, -(-len(scaled) // BLOCK))
-
-    @functools.cached_property
+    @property
     def _blocks(self) -> _Blocks:
+        # No cached property: up to Python 3.11 one takes a lock, here as long as all else.
+        known = self._known
+        if known is None:
+            known = self._known = self._read_blocks()
+        return known
+
+    def _read_blocks(self) -> _Blocks:
         scaled, stored = self._scaled, self._stored.blocks
         if stored is None or scaled is None:
             return _Blocks([], [], [], [])
-        found = Integers(stored).all
+        found = from_narrow(stored.width, stored.planes)
         whole = len(scaled) // BLOCK
         minima = len(found) - 3 * whole
         maxima, totals = minima + whole, minima + 2 * whole
-        starts = found[:minima]
-        return _Blocks(
-            starts,
-            list(map(add, starts, found[minima:maxima])),
-            list(map(add, starts, found[maxima:totals])),
-            found[totals:],
-        )
+        return _Blocks(found[:minima], found[minima:maxima], found[maxima:totals], found[totals:])
 
     def _block(self, number: int) -> list[int]:
-        """Return the column's own numbers of a block."""
+        """Return the column's own numbers of a block, less its least one."""
         found = self._opened.get(number)
         if found is None:
             scaled, first = self._scaled, number * BLOCK
             if scaled is None or first >= len(scaled):
                 return []
-            start = self._blocks.starts[number]
-            found = scaled.resumed(first, min(first + BLOCK, len(scaled)), start)
-            self._opened[number] = found
+            start, last = self._blocks.starts[number], min(first + BLOCK, len(scaled))
+            found = self._opened[number] = scaled.resumed(first, last, start, self._least)
         return found
-
-    @functools.cached_property
-    def _number_kinds(self) -> bytes:
-        """The kinds of all that are among the numbers, where values are of several kinds."""
-        kinds = self._kinds
-        if isinstance(kinds, int):
-            return b""
-        return kinds.translate(None, bytes((LINE, NUMBER_LINE)))
-
-    @functools.cached_property
-    def _kind(self) -> int | None:
-        """What all numbers are, if they are one kind."""
-        kinds = self._number_kinds
-        if isinstance(self._kinds, int):
-            return self._kinds
-        return kinds[0] if kinds and kinds.count(kinds[0]) == len(kinds) else None
 
     @functools.cached_property
     def _ranks(self) -> list[int] | None:
@@ -350,7 +343,8 @@ class Values:
         if not self._has_blocks or first >= last or 4 * (last - first) > len(scaled):
             return scaled.part(first, last)
         at = first - first % BLOCK
-        return scaled.resumed(at, last, self._starts[at // BLOCK])[first - at :]
+        start = self._blocks.starts[at // BLOCK] + self._least
+        return scaled.resumed(at, last, start)[first - at :]
 
     def _made(self, kind: int, number: Number) -> Any:
         """Return the number, of the column's own, as it was."""
@@ -383,18 +377,30 @@ class Values:
         if self._scaled is None or self._kind is None:
             return [self._of(self._part(first, last), first) for first, last in parts]
         if self._has_blocks and sum([last - first for first, last in parts]) >= _SHORT * len(parts):
-            return [self._of_blocks(first, last) for first, last in parts]
+            return self._of_blocks(parts)
         # Many short ones: a column of all of them at once.
-        scaled = self._scaled.all
-        numbers = [scaled[first:last] for first, last in parts]
-        least, greatest = list(map(min, numbers)), list(map(max, numbers))
-        lasts = [scaled[last - 1] for _, last in parts]
-        scale = repeat(self._scale)
-        totals = map(truediv, map(sum, numbers), scale)
+        origin, scale = self._least, self._scale
+        above = self._scaled.above(origin)
+        numbers = [above[first:last] for first, last in parts]
+        found = [
+            (len(each), sum(each), origin + min(each), origin + max(each), origin + each[-1])
+            for each in numbers
+        ]
         if self._kind == FLOAT:
-            known = (map(truediv, each, scale) for each in (least, greatest, lasts))
-            return list(map(Aggregate, map(len, numbers), totals, *known))
-        return list(map(Aggregate, map(len, numbers), totals, least, greatest, lasts))
+            return [
+                Aggregate(
+                    count,
+                    (origin * count + total) / scale,
+                    least / scale,
+                    greatest / scale,
+                    last / scale,
+                )
+                for count, total, least, greatest, last in found
+            ]
+        return [
+            Aggregate(count, (origin * count + total) / scale, *extremes)
+            for count, total, *extremes in found
+        ]
 
     def _of(self, numbers: list[Any], first: int) -> Aggregate:
         """Return what is known of these, the first of which is at the position `first`."""
@@ -410,26 +416,32 @@ class Values:
         found = [+self._made(*each) for each in zip(kinds, (least, greatest, last), strict=True)]
         return Aggregate(len(numbers), total, *found)
 
-    def _of_blocks(self, first: int, last: int) -> Aggregate:
+    def _of_blocks(self, parts: Segments) -> list[Aggregate]:
         """Return the same from whole blocks, and from single numbers before and behind them."""
-        blocks = self._blocks
-        begin = -(-first // BLOCK)
-        end = min(last // BLOCK, len(blocks.minima))
-        if begin >= end:
-            return self._of(self._part(first, last), first)
-        before = self._block(begin - 1)[first - begin * BLOCK :] if first % BLOCK else []
-        after = self._block(end)[: last - end * BLOCK]
-        edges = before + after
-        least = min(blocks.minima[begin:end] + edges)
-        greatest = max(blocks.maxima[begin:end] + edges)
-        total = blocks.total(begin, end) + sum(edges)
-        newest = after[-1] if after else self._block(end - 1)[-1]
-        if self._kind == FLOAT:
-            scale = self._scale
-            found = least / scale, greatest / scale, newest / scale
-        else:
-            found = tuple([self._made(INTEGER, each) for each in (least, greatest, newest)])
-        return Aggregate(last - first, total / self._scale, *found)
+        starts, minima, maxima, totals = self._blocks
+        block, origin, scale = self._block, self._least, self._scale
+        is_float = self._kind == FLOAT
+        known = []
+        for first, last in parts:
+            begin, end = -(-first // BLOCK), last // BLOCK
+            if begin >= end:
+                known.append(self._of(self._part(first, last), first))
+                continue
+            edges = block(begin - 1)[first % BLOCK - BLOCK :] if first % BLOCK else []
+            if last % BLOCK:
+                edges = edges + block(end)[: last % BLOCK]
+                newest: Number = origin + edges[-1]
+            else:
+                newest = origin + block(end - 1)[-1]
+            least: Number = origin + min(minima[begin:end] + edges)
+            greatest: Number = origin + max(maxima[begin:end] + edges)
+            count = last - first
+            total: Number = BLOCK * sum(starts[begin:end]) + sum(totals[begin:end]) + sum(edges)
+            total = (origin * count + total) / scale
+            if is_float:
+                least, greatest, newest = least / scale, greatest / scale, newest / scale
+            known.append(Aggregate(count, total, least, greatest, newest))
+        return known
 
     def extremes(self, among: int) -> dict[int, float] | None:
         """Return the least and the greatest of each so many numbers in a row, as floats.
@@ -442,7 +454,10 @@ class Values:
         count = len(self)
         found = {}
         if self._has_blocks and among >= _SHORT:
-            found = self._extremes_of_blocks(among // BLOCK)
+            found = {
+                at: self._least + number
+                for at, number in self._extremes_of_blocks(among // BLOCK).items()
+            }
         else:
             numbers = self._part(0, count)
             for first in range(0, count, among):
@@ -458,7 +473,7 @@ class Values:
         return {at: as_float(self._made(self._kinds, number)) for at, number in found.items()}
 
     def _extremes_of_blocks(self, among: int) -> dict[int, int]:
-        """Return the same of so many blocks each, as the column's own numbers."""
+        """Return the same of so many blocks each, as `_block` has the numbers."""
         count = len(self)
         starts, minima, maxima, _ = self._blocks
         found = {}

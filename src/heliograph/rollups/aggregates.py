@@ -110,19 +110,28 @@ class Series:
         """Count in the rows of a chunk from one position to before another."""
         moments, buckets = self._edges(packed.head, spans)
         places = packed.positions(moments) if moments else []
-        places = [min(max(place, first), last) for place in places]
-        cut = [
-            (start, end, bucket)
-            for start, end, bucket in zip([first, *places], [*places, last], buckets, strict=True)
-            if bucket >= 0 and start < end
-        ]
+        cut: list[Span] = []
+        in_order: list[int] = []
+        # Which part of a bucket is the later is told by the bucket's end as well as by the time of
+        # the last row, which would have to be read.
+        ats: list[int] = []
+        start, newest = first, packed.head.last
+        for place, bucket, moment in zip(
+            [*places, last], buckets, [*moments, newest + 1], strict=True
+        ):
+            end = min(max(place, first), last)
+            if start < end and bucket >= 0:
+                cut.append((start, end))
+                in_order.append(bucket)
+                self.rows[bucket] += end - start
+                ats.append(moment - 1)
+            start = max(start, end)
         if not cut:
             return
-        found = packed.aggregates([(start, end) for start, end, _ in cut], self.names)
-        for start, end, bucket in cut:
-            self.rows[bucket] += end - start
-        in_order = [bucket for _, _, bucket in cut]
-        for name, known in found.items():
+        if cut[-1][1] == last < len(packed):
+            # A row that came late goes on in the bucket.
+            ats[-1] = packed.times_at([last - 1])[0]
+        for name, known in packed.aggregates(cut, self.names, ats).items():
             self._add(
                 name,
                 [
@@ -136,16 +145,21 @@ class Series:
         """Return whether a chunk lies within one span and one bucket."""
         return not self._edges(head, spans)[0]
 
-    def _edges(self, head: ChunkHead, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
+    def _edges(self, head: ChunkHead, spans: Sequence[Span]) -> tuple[Sequence[int], Sequence[int]]:
         """Return where in a chunk's time a span or a bucket begins or ends, ascending.
 
         And which bucket it is of before each of these moments, and behind the last: -1 is none.
         """
         starts = self.starts
+        at = head.first
+        place = bisect_right(spans, at, key=itemgetter(1)) if len(spans) > 1 else 0
+        if place < len(spans) and spans[place][0] <= at and head.last < spans[place][1]:
+            # As nearly always: all of it is asked for.
+            inner = bisect_right(starts, at)
+            until = bisect_left(starts, head.last + 1, inner)
+            return starts[inner:until], range(inner - 1, until)
         moments: list[int] = []
         buckets: list[int] = []
-        at = head.first
-        place = bisect_right(spans, at, key=itemgetter(1))
         for start, end in spans[place:]:
             if start > head.last:
                 break

@@ -121,7 +121,7 @@ def _count_packed(
     """Count in the rows of a chunk from one position to before another."""
     cut = list(_minutes(packed.times, first, last))
     segments = [(start, end) for start, end, _, _ in cut]
-    found = packed.aggregates(segments)
+    found = packed.aggregates(segments, ats=[slot for _, _, _, slot in cut])
     if texts is not None:
         for name, known in found.items():
             for segment, each in zip(segments, known, strict=True):

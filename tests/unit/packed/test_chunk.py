@@ -374,6 +374,20 @@ def test_aggregates_need_the_beginning_of_the_body():
         assert found == opened(rows).aggregates([(0, 10), (10, 200)], names)
 
 
+def test_times_are_not_read_for_what_is_known_to_be_last():
+    rows = rows_of([{"t": at / 4} for at in range(20)])
+    chunk = pack(rows)
+    flipped = bytes([chunk.body[0] ^ 1]) + chunk.body[1:]
+    packed = PackedRows(read_head(chunk.head), flipped)
+    parts = [(0, 10), (10, 20)]
+    with pytest.raises(DamagedChunkError):
+        packed.aggregates(parts)
+    expected = opened(rows).aggregates(parts)["t"]
+    for known, at in zip(expected, (5, 6), strict=True):
+        known.at = at
+    assert packed.aggregates(parts, ats=[5, 6])["t"] == expected
+
+
 def test_the_whole_chunk_is_answered_from_the_head():
     rows = rows_of([{"t": at / 4, "s": "on"} for at in range(20)])
     found = PackedRows(read_head(pack(rows).head), b"").aggregates([(0, 20)])

@@ -4,6 +4,7 @@ import random
 from bisect import bisect_left
 from itertools import accumulate
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,3 +90,18 @@ def test_one_outlier_widens_no_other():
     before = len(pack_integers(numbers).planes)
     numbers[2_000] = 1 << 40
     assert len(pack_integers(numbers).planes) < before + 200
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_a_step_apart_is_told_by_its_step_whatever_the_noise_of_its_ends(seed):
+    made = random.Random(seed)
+    numbers = [at * 1_000_000 + made.randint(0, 2_500) for at in range(3_600)]
+    stored = pack_integers(numbers)
+    assert (stored.step, stored.is_cumulative, stored.width) == (1_000_000, False, 2)
+
+
+def test_places_far_from_every_number_are_found_without_their_differences():
+    numbers = [at * 1_000_000 + at * at % 2_500 for at in range(3_600)]
+    stored = msgspec.structs.replace(pack_integers(numbers), planes=b"unread")
+    wanted = [-5_000_000, 500_000, 1_234_500_000, 3_599_500_000, 9_000_000_000]
+    assert Integers(stored).places(wanted) == [0, 1, 1_235, 3_600, 3_600]
