@@ -23,6 +23,7 @@ from heliograph.address import is_loopback
 from heliograph.cli.local_server import AdminKey, Key, admin_key, client_options, default_url
 from heliograph.cli.output import echo, parse_time
 from heliograph.errors import StartError
+from heliograph.model.counting import counted
 from heliograph.model.time import SECOND, now, to_epoch_seconds
 from heliograph.printable import printable
 from heliograph.settings import load_settings
@@ -241,14 +242,15 @@ def _report(summary: dict[str, Any], *, as_json: bool) -> None:
         echo(json.dumps(summary))
         return
     echo(
-        f"{summary['counted']}: {summary['messages']} messages with {summary['measurements']}"
-        f" measurements in {summary['seconds']:.1f} s"
+        f"{summary['counted']}: {counted(summary['messages'], 'message')}"
+        f" with {counted(summary['measurements'], 'measurement')} in {summary['seconds']:.1f} s"
         f" ({summary['messages_per_second']:,.0f} messages/s)"
     )
     for kind, counts in summary["kinds"].items():
         if kind != "measurement" and counts["sent"]["messages"]:
             count = counts["acknowledged"]
-            echo(f"  {kind}: {count['messages']} messages, {count['rows']} records")
+            messages, records = counted(count["messages"], "message"), count["rows"]
+            echo(f"  {kind}: {messages}, {counted(records, 'record')}")
     if summary["late"]["messages"] or summary["repeated"]["messages"]:
         late, repeated = summary["late"]["messages"], summary["repeated"]["messages"]
         echo(f"of the messages late: {late}, sent once more: {repeated}")

@@ -38,8 +38,11 @@ _SYNONYMS = {
     "function": ("aggregate", "aggregation", "agg", "fn"),
     "tz": ("timezone", "time_zone", "zone"),
     "network_identifier": ("network", "network_id"),
+    "start_time": ("start", "from", "since", "after", "begin", "start_date"),
+    "end_time": ("end", "to", "until", "till", "before", "stop", "end_date"),
 }
-_MEANT = {name: meant for meant, names in _SYNONYMS.items() for name in names}
+# What another route takes, which may be meant.
+_ELSEWHERE = {"data": "`DELETE /sensors/{identifier}`"}
 
 
 class Known(NamedTuple):
@@ -115,6 +118,9 @@ def _declared(operation: Mapping[str, Any]) -> tuple[set[str], set[str]]:
 
 
 def _unknown(name: str, known: frozenset[str]) -> str:
-    meant = _MEANT.get(name.lower())
-    meaning = f": did you mean `{meant}`?" if meant in known else hint(name, known)
+    if name in _ELSEWHERE:
+        return f"unknown parameter: {_ELSEWHERE[name]} takes it"
+    lower = name.lower()
+    meant = [each for each, names in _SYNONYMS.items() if lower in names and each in known]
+    meaning = f": did you mean `{meant[0]}`?" if meant else hint(name, known)
     return f"unknown parameter{meaning}"

@@ -25,6 +25,10 @@ Days = Annotated[int, Field(ge=0, le=LONGEST_DAYS, strict=True)]
 _RAW, _ROLLUPS = "measurements", "rollups (for aggregates)"
 _LOGS = "logs, heartbeats and packets"
 _OWN = "Days for which it is said here that"
+_NOT_ROLLED_UP = (
+    "Number of measurements that are due beside what `removes` counts, and stay until rollups were"
+    " made of them"
+)
 _NULL = "null: nothing is said, 0: for ever"
 
 
@@ -73,7 +77,11 @@ class DueRepresentation(Representation):
         "Bytes that this gives back, estimated: on SQLite pages of the file that become free,"
         " on PostgreSQL what the rows and their index entries take",
     ]
-    exact: Annotated[bool, "Whether `rows` is exact: always true"]
+    exact: Annotated[
+        bool,
+        "Whether `rows` is exact: false while measurements are due that wait for their rollups,"
+        " and may go as well",
+    ]
 
 
 class RemovesRepresentation(Representation):
@@ -100,6 +108,7 @@ class RetentionRepresentation(Representation):
     effective: Annotated[EffectiveRetention, "What counts in the end"]
     cutoffs: Annotated[CutoffsRepresentation, "What is older than when goes"]
     removes: Annotated[RemovesRepresentation, "How much the next run removes"]
+    not_rolled_up: Annotated[int, _NOT_ROLLED_UP]
     next_run_at: Annotated[str | None, "When the next run is (RFC 3339, UTC)"]
 
 
@@ -158,11 +167,7 @@ class RetentionPlan(Representation):
     last_run_at: Annotated[str | None, "When the last run was (RFC 3339, UTC)"]
     next_run_at: Annotated[str | None, "When the next run is (RFC 3339, UTC)"]
     moment: Annotated[str, "The time that the next run goes by (RFC 3339, UTC)"]
-    not_rolled_up: Annotated[
-        int,
-        "Number of measurements that are due beside those of `networks`, and stay until"
-        " rollups were made of them",
-    ]
+    not_rolled_up: Annotated[int, _NOT_ROLLED_UP]
     waiting: Annotated[
         WaitingRepresentation | None, "What waits because the clock has leapt; null: it has not"
     ]
@@ -339,9 +344,10 @@ async def _waiting(call: KnownCall, visible: list[str] | None) -> WaitingReprese
 
 async def _shown_network(call: KnownCall, network: Network, own: Retention) -> NetworkRetention:
     counts = effective(own, call.services.retention.default)
-    planned = await _plan(call).of_network(network.identifier, own)
+    plan = _plan(call)
+    planned = await plan.of_network(network.identifier, own)
     return NetworkRetention(
-        **_members(call, own, counts, planned.due), network_identifier=network.identifier
+        **_members(call, own, counts, planned.due, plan), network_identifier=network.identifier
     )
 
 
@@ -349,12 +355,19 @@ async def _shown_sensor(call: KnownCall, number: int, own: Retention) -> SensorR
     sensor = found(await call.store.sensors.find_number(number), ErrorCode.SENSOR_NOT_FOUND)
     of_network = await call.store.retentions.of_network(sensor.network_identifier)
     counts = effective(own, of_network, call.services.retention.default)
-    due = await _plan(call).of_sensor(number, sensor.network_identifier, counts)
-    return SensorRetention(**_members(call, own, counts, due), sensor_identifier=sensor.identifier)
+    plan = _plan(call)
+    due = await plan.of_sensor(number, sensor.network_identifier, counts)
+    return SensorRetention(
+        **_members(call, own, counts, due, plan), sensor_identifier=sensor.identifier
+    )
 
 
 def _members(
-    call: KnownCall, own: Retention, counts: Retention, due: Mapping[KeptKind, Due]
+    call: KnownCall,
+    own: Retention,
+    counts: Retention,
+    due: Mapping[KeptKind, Due],
+    plan: DueCounter,
 ) -> dict[str, Any]:
     """Return the members that both kinds of retention have."""
     runs = call.services.retention
@@ -363,6 +376,7 @@ def _members(
         "effective": EffectiveRetention.of(counts),
         "cutoffs": CutoffsRepresentation.of(cutoffs(counts, runs.next_moment)),
         "removes": RemovesRepresentation.of(due),
+        "not_rolled_up": plan.not_rolled_up,
         "next_run_at": _time(runs.state.next_run_at),
     }
 

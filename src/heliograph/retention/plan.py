@@ -1,6 +1,6 @@
 """What the next run removes, counted before it happens."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Self
 
@@ -131,7 +131,8 @@ class DueCounter:
                 sensors, known = planned.get(networks[number], Planned.nothing())
                 for kind, more in due.items():
                     known[kind] = known[kind].plus(more)
-                planned[networks[number]] = Planned(sensors + 1, known)
+                goes = any(more.rows for more in due.values())
+                planned[networks[number]] = Planned(sensors + goes, known)
         return planned
 
     async def _pages(self, network: str | None) -> AsyncIterator[list[KeptSensor]]:
@@ -155,7 +156,10 @@ class DueCounter:
         if not any(map(any, due.values())):
             return planned
         raw = await removal.raw_cutoffs(due)
-        self.not_rolled_up += await self._waiting(raw, due)
+        for number, waiting in (await self._waiting(raw, due)).items():
+            self.not_rolled_up += waiting
+            # How many of them are rolled up by then is not known.
+            planned[number] = {KeptKind.MEASUREMENTS: Due(is_exact=False)}
         ends = {
             KeptKind.MEASUREMENTS: raw,
             KeptKind.ROLLUPS: {number: each.rollups for number, each in due.items()},
@@ -171,7 +175,8 @@ class DueCounter:
             if kind is KeptKind.MEASUREMENTS and spans:
                 packed = await self._store.packed_removal.count(spans)
                 for number, chunks in packed.items():
-                    planned.setdefault(number, {})[kind] = Due(*chunks)
+                    known = planned.setdefault(number, {})
+                    known[kind] = known.get(kind, Due()).plus(Due(*chunks))
             if not rows:
                 continue
             sizes = await self._sizes(kind, [span for span in spans if span.sensor in rows], rows)
@@ -183,15 +188,16 @@ class DueCounter:
                 known[kind] = known.get(kind, Due()).plus(Due(count, round(count * back)))
         return planned
 
-    async def _waiting(self, raw: dict[int, int], due: dict[int, Cutoffs]) -> int:
-        """Return how many rows are due, but are not rolled up yet."""
+    async def _waiting(self, raw: dict[int, int], due: dict[int, Cutoffs]) -> Counter[int]:
+        """Return how many rows of whom are due, but are not rolled up yet."""
         spans = [Span(n, end, due[n].raw) for n, end in raw.items() if end < due[n].raw]
         if not spans:
-            return 0
+            return Counter()
         counted = await self._store.removal.count(KeptKind.MEASUREMENTS, spans, GREATEST)
         packed = await self._store.packed_removal.count(spans)
-        rows = sum(found.rows for found in counted.values())
-        return rows + sum(found.rows for found in packed.values())
+        waiting = Counter({number: found.rows for number, found in counted.items()})
+        waiting.update({number: found.rows for number, found in packed.items()})
+        return +waiting
 
     async def _sizes(self, kind: KeptKind, spans: list[Span], rows: dict[int, int]) -> "_Sizes":
         """Return what the rows take, by some of them."""

@@ -20,9 +20,12 @@ from heliograph.store.pages import GREATEST, text_size
 # A search that has opened so many chunks ends; those around one id are opened together.
 MOST_OPENED: Final = 1_000
 _OPENED_AT_ONCE: Final = 32
+# What these come to in bytes, unless it is one.
+_OPENED_BYTES: Final = 4 << 20
 _LISTED_AT_ONCE: Final = 512
 # Chunks that stay open for the next look, which begins in them.
 _KEPT: Final = 64
+_KEPT_BYTES: Final = 8 << 20
 # Ids that are looked up at once, and what the rows come to that are held, in bytes.
 _ASKED_AT_ONCE: Final = 512
 _LARGEST: Final = 16 << 20
@@ -34,13 +37,14 @@ _Place: TypeAlias = tuple[int, int, int]
 
 
 class _Listed(NamedTuple):
-    """A chunk: whose it is, the first and the last id in it, and how many rows."""
+    """A chunk: whose it is, the first and the last id in it, how many rows, and bytes of them."""
 
     id: int
     sensor: int
     first_id: int
     last_id: int
     rows: int
+    bytes: int
 
 
 class PackedMessages:
@@ -177,7 +181,9 @@ class PackedMessages:
     async def _places(self, listed: Sequence[_Listed], since: int, before: int) -> list[_Place]:
         """Return where the ids between two are in these chunks."""
         missing = [each.id for each in listed if each.id not in self._open]
-        if len(self._open) + len(missing) > _KEPT:
+        size = sum(each.bytes for each in listed if each.id not in self._open)
+        size += sum(packed.head.length for packed in self._open.values())
+        if len(self._open) + len(missing) > _KEPT or size > _KEPT_BYTES:
             self._open.clear()
             missing = [each.id for each in listed]
         rows: Sequence[Row] = ()
@@ -242,8 +248,15 @@ class PackedMessages:
 
 def _parts(rows: Sequence[Row]) -> list[list[_Listed]]:
     """Return the chunks in parts that are opened together, the newest first."""
-    listed = sorted((_Listed(*row) for row in rows), key=lambda each: -each.last_id)
-    return [listed[at : at + _OPENED_AT_ONCE] for at in range(0, len(listed), _OPENED_AT_ONCE)]
+    parts: list[list[_Listed]] = []
+    size = 0
+    for each in sorted((_Listed(*row) for row in rows), key=lambda each: -each.last_id):
+        size += each.bytes
+        if not parts or len(parts[-1]) == _OPENED_AT_ONCE or size > _OPENED_BYTES:
+            parts.append([])
+            size = each.bytes
+        parts[-1].append(each)
+    return parts
 
 
 def _held(rows: Sequence[MeasurementRow]) -> int:

@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from commands import called
+from heliograph.model import counting
 from heliograph.store import open_store
 from program import Program
 from server import Device, ServerProcess, free_port, serving
@@ -199,7 +200,8 @@ def test_text_says_the_same(server):
     assert result.returncode == 0, result.stderr
     stored = added(before, rows(server))
     assert result.stdout.startswith(
-        f"acknowledged: {stored['measurement']} messages with {stored['measurement']} measurements"
+        f"acknowledged: {counting.counted(stored['measurement'], 'message')}"
+        f" with {counting.counted(stored['measurement'], 'measurement')} in "
     )
     assert "unacknowledged: 0, refused: 0" in result.stdout
 

@@ -25,7 +25,7 @@ async def damage(store):
     names = ("first", "first_fingerprint", "last", "last_fingerprint", "head", "body")
     place = {name: LEAST if name.startswith("first") else GREATEST for name in names[:4]}
     [row] = await store.engine.fetch("chunks_between", sensor=1, **place, limit=2)
-    [(_, _, first_id, last_id, count)] = await store.engine.fetch(
+    [(_, _, first_id, last_id, count, _)] = await store.engine.fetch(
         "packed_of_sensor", sensor=1, since=0, before=GREATEST, below=GREATEST, limit=2
     )
     ids = {"first_id": first_id, "last_id": last_id, "row_count": count}

@@ -16,7 +16,7 @@ MOVING = (
     "configuration_state",
     "text_attributes",
 )
-MOVING_RETENTION = ("cutoffs", "removes", "next_run_at")
+MOVING_RETENTION = ("cutoffs", "removes", "not_rolled_up", "next_run_at")
 MOVING_RULE = ("changed_at", "unknown_sensors", "unknown_channels")
 
 

@@ -77,6 +77,8 @@ async def test_every_operation_refuses_a_parameter_that_the_document_does_not_li
         ("/sensors/pump-1/latest?attribut=t", "attribut", None),
         ("/events?kinds=log", "kinds", "kind"),
         ("/sensors?network=default", "network", "network_identifier"),
+        ("/messages?start=2026-01-01", "start", "start_time"),
+        ("/messages?until=2026-01-01", "until", "end_time"),
     ],
 )
 async def test_a_mistyped_parameter_is_told_what_was_meant(site, path, wrong, meant):
@@ -88,6 +90,14 @@ async def test_a_mistyped_parameter_is_told_what_was_meant(site, path, wrong, me
         (problem,) = response.json()["detail"]
         hint = f": did you mean `{meant}`?" if meant else "; there are none here"
         assert problem["msg"] == f"unknown parameter{hint}"
+
+
+async def test_what_another_route_takes_is_told(site):
+    async with site() as here:
+        await here.device("pump-1")
+        response = await here.http.delete("/devices/pump-1?data=keep", headers=ADMIN)
+        (problem,) = response.json()["detail"]
+        assert problem["msg"] == "unknown parameter: `DELETE /sensors/{identifier}` takes it"
 
 
 async def test_a_parameter_may_be_written_in_any_way(site):

@@ -223,6 +223,35 @@ async def test_rows_that_come_while_they_are_looked_for_end_no_search_in_a_circl
     assert page.total == 60
 
 
+@pytest.mark.parametrize(("most", "together"), [(1, {1}), (1 << 20, {8})])
+async def test_chunks_are_opened_together_by_their_bytes(
+    store, sensor, monkeypatch, most, together
+):
+    for name in ("heliograph.packed.chunk", "heliograph.packed.pieces", "heliograph.store.chunks"):
+        monkeypatch.setattr(f"{name}.MAXIMUM_ROWS", 9)
+    monkeypatch.setattr("heliograph.store.packed_messages._OPENED_BYTES", most)
+    monkeypatch.setattr("heliograph.store.packed_messages._KEPT_BYTES", most)
+    begin, fetch = first_ingest_id(NOON), store.engine.fetch
+    # In the order of their times each chunk has ids that lie among those of all others.
+    rows = [
+        (begin + at, sensor, NOON + at % 8 * SECOND + at, at, NOON, None, None, "1")
+        for at in range(72)
+    ]
+    await store.write(Batch(measurements=rows))
+    await store.chunks.pack(sensor, NOON, NOON + 7 * SECOND + 71)
+    sizes = set()
+
+    async def counting(query, **parameters):
+        if query == "chunks_by_id":
+            sizes.add(len(json.loads(parameters["ids"])))
+        return await fetch(query, **parameters)
+
+    monkeypatch.setattr(store.engine, "fetch", counting)
+    found, _ = await read(store)
+    assert [each.id for each in found] == [row[0] for row in reversed(rows)]
+    assert sizes == together
+
+
 async def test_any_filters_together_are_what_a_list_in_memory_says(
     store, register, monkeypatch, pack
 ):

@@ -159,7 +159,7 @@ async def test_rows_that_wait_for_their_rollups_are_told_apart(store, register):
     keep = Retention(10, 0, 10)
     plan = DueCounter(store, keep, NOON)
     # Late rows, whose hours are marked and not rolled up yet.
-    assert (await plan.totals())[KeptKind.MEASUREMENTS].rows == 0
+    assert (await plan.totals())[KeptKind.MEASUREMENTS] == (0, 0, False)
     assert plan.not_rolled_up == 1_000
     runs = RetentionRuns(store, keep, clock=lambda: NOON)
     await runs.sweep(NOON)

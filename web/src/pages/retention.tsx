@@ -292,6 +292,11 @@ function Preview({ said }: { said: Said | null | undefined }) {
           {said.cutoffs.raw && <p>{words.previewOldest(fullTime(said.cutoffs.raw))}</p>}
         </div>
       )}
+      {said.not_rolled_up > 0 && (
+        <p>
+          {words.notRolledUp}: {words.rows(count(said.not_rolled_up))}
+        </p>
+      )}
     </div>
   );
 }

@@ -232,7 +232,8 @@ WITH of_networks AS (SELECT number FROM sensor WHERE network_identifier IN ({net
 reaches (reach, length) AS (
     {id_reaches}
 )
-SELECT chunk.id, chunk.sensor, chunk.first_id, chunk.last_id, chunk.row_count
+SELECT
+    chunk.id, chunk.sensor, chunk.first_id, chunk.last_id, chunk.row_count, length(chunk.body)
 FROM reaches
 CROSS JOIN chunk
 WHERE
@@ -246,7 +247,7 @@ LIMIT :limit;
 -- Chunks by their last ids, the newest first; and whether they are of the networks.
 WITH of_networks AS (SELECT number FROM sensor WHERE network_identifier IN ({networks}))
 SELECT
-    id, sensor, first_id, last_id, row_count,
+    id, sensor, first_id, last_id, row_count, length(body),
     CASE
         WHEN CAST(:networks AS text) IS NULL THEN 1
         WHEN sensor IN (SELECT number FROM of_networks) THEN 1
@@ -259,7 +260,7 @@ LIMIT :limit;
 
 -- name: packed_of_sensor(sensor, since, before, below, limit)
 -- Those of one sensor, the newest first.
-SELECT id, sensor, first_id, last_id, row_count
+SELECT id, sensor, first_id, last_id, row_count, length(body)
 FROM chunk
 WHERE sensor = :sensor AND last_id >= :since AND last_id < :below AND first_id < :before
 ORDER BY last_id DESC
