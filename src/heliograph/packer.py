@@ -40,9 +40,12 @@ INTERVAL_SECONDS: Final = 600.0
 # After a failure.
 SOON_SECONDS: Final = 60.0
 # On SQLite rows lie in the order of their receipt, so that a page has rows of many sensors: it is
-# written once for all that are packed together.
-_ROWS_TOGETHER: Final = 8_192
-_SENSORS_AT_ONCE: Final = 500
+# written once for all that are packed together, while everyone else who writes waits. So it is as
+# many rows as the last ones let expect to take so long, but not fewer, while others wait or not.
+_ROWS_TOGETHER: Final = 32_768
+_BUSY_SECONDS, _IDLE_SECONDS = 0.1, 0.25
+_BUSY_ROWS, _IDLE_ROWS = 4_096, 8_192
+_SENSORS_AT_ONCE: Final = 5_000
 # Of the time while devices send, and while they do not.
 _BUSY_SHARE, _IDLE_SHARE = 0.1, 0.5
 _UNPACKABLE_KNOWN: Final = 1_000
@@ -81,6 +84,7 @@ class Packer:
         self._busy = busy
         self._duty = duty or Duty(DutyName.PACKING)
         self._rests = rests
+        self._rows_a_second = 0.0
         self._unpackable: set[tuple[int, int]] = set()
         self._has_told = False
 
@@ -172,11 +176,14 @@ class Packer:
             yield await self._store.removal.needed(numbers)
 
     async def _pack_sensors(self, limits: dict[int, int], before: int, *, early: bool) -> int:
-        """Pack what sensors have before their limits: of each a piece, then of each the next."""
-        packed, starts = 0, dict.fromkeys(sorted(limits), LEAST)
+        """Pack what sensors have before their limits: of each a piece, then of each the next.
+
+        Those that send one after the other have their rows in the same pages of a SQLite file.
+        """
+        packed, starts = 0, await self._oldest(limits)
         while starts:
             together: list[Prepared] = []
-            characters = 0
+            rows = characters = 0
             for sensor in list(starts):
                 began = asyncio.get_running_loop().time()
                 until = limits[sensor]
@@ -186,14 +193,34 @@ class Packer:
                 else:
                     together.append(prepared)
                     characters += prepared.characters
-                most = _ROWS_TOGETHER if not self._busy() else 1
-                rows = sum(len(each.hot) for each in together)
-                if rows >= most or characters >= MAXIMUM_CHARACTERS:
+                    rows += len(prepared.hot)
+                if rows >= self._most_together() or characters >= MAXIMUM_CHARACTERS:
                     packed += await self._put(together, starts)
-                    together, characters = [], 0
+                    together, rows, characters = [], 0, 0
                 await self._rest(asyncio.get_running_loop().time() - began)
             packed += await self._put(together, starts)
         return packed
+
+    async def _oldest(self, limits: dict[int, int]) -> dict[int, int]:
+        """Return the times of the sensors' oldest rows before their limits, if there are any.
+
+        In the order in which these rows were received.
+        """
+        found: list[tuple[int, int, int]] = []
+        for sensor, until in limits.items():
+            began = asyncio.get_running_loop().time()
+            oldest = await self._store.chunks.next_unpacked(sensor, LEAST, until)
+            if oldest is not None:
+                found.append((oldest.id, sensor, oldest.timestamp))
+            await self._rest(asyncio.get_running_loop().time() - began)
+        return {sensor: timestamp for _, sensor, timestamp in sorted(found)}
+
+    def _most_together(self) -> int:
+        """Return after how many rows what was prepared is stored."""
+        seconds, least = (
+            (_BUSY_SECONDS, _BUSY_ROWS) if self._busy() else (_IDLE_SECONDS, _IDLE_ROWS)
+        )
+        return min(max(int(self._rows_a_second * seconds), least), _ROWS_TOGETHER)
 
     async def _prepare(
         self, sensor: int, starts: dict[int, int], until: int, before: int, *, early: bool
@@ -202,10 +229,11 @@ class Packer:
         chunks = self._store.chunks
         count = partial(chunks.rows_between, sensor, limit=FEWEST_ROWS)
         while (oldest := await chunks.next_unpacked(sensor, starts[sensor], until)) is not None:
-            piece = await next_piece(count, oldest - oldest % HOUR, until, early=early)
+            time = oldest.timestamp
+            piece = await next_piece(count, time - time % HOUR, until, early=early)
             if piece is None:
                 # Busier days after it may have ended.
-                starts[sensor] = oldest - oldest % DAY + DAY
+                starts[sensor] = time - time % DAY + DAY
                 continue
             with self._telling(sensor, piece.start):
                 prepared = await chunks.prepare(sensor, piece.start, piece.end, before=before)
@@ -218,6 +246,7 @@ class Packer:
         """Store what was prepared; what has changed meanwhile is left for a later run."""
         if not together:
             return 0
+        began = asyncio.get_running_loop().time()
         try:
             await self._store.chunks.put(together)
         except ChangedMeanwhileError:
@@ -227,6 +256,8 @@ class Packer:
             starts[prepared.sensor] = prepared.hot[-1][TIMESTAMP] + 1
             return 0
         rows = sum(len(each.hot) for each in together)
+        took = asyncio.get_running_loop().time() - began
+        self._rows_a_second = rows / max(took, 0.001)
         self.state.packed_total += rows
         return rows
 

@@ -571,8 +571,8 @@ class Chunks(Subject):
         [(rows,)] = await self._engine.fetch("packing_hot", limit=limit)
         return int(rows)
 
-    async def next_unpacked(self, sensor: int, start: int, until: int) -> int | None:
-        """Return the time of the oldest row from `start` to before `until` that is not packed.
+    async def next_unpacked(self, sensor: int, start: int, until: int) -> "Unpacked | None":
+        """Return the oldest row from `start` to before `until` that is not packed.
 
         Rows that were left lately for being the newest of an attribute are not looked at.
         """
@@ -583,7 +583,7 @@ class Chunks(Subject):
             until=until,
             numbers=json_text(self._left_of(sensor)),
         )
-        return rows[0][0] if rows else None
+        return Unpacked(*rows[0]) if rows else None
 
     async def rows_between(self, sensor: int, start: int, end: int, limit: int) -> int:
         """Return how many rows there are, packed or not; beyond the limit not exactly."""
@@ -604,6 +604,13 @@ class Chunks(Subject):
             limit=_REWRITTEN_AT_ONCE + 1,
         )
         return [StoredChunk.of(row) for row in rows]
+
+
+class Unpacked(NamedTuple):
+    """A row that may be packed: its time and its ingest id."""
+
+    timestamp: int
+    id: int
 
 
 class Prepared(NamedTuple):

@@ -176,6 +176,59 @@ async def test_a_database_that_was_in_use_is_packed_once_that_is_said(store, sen
     assert by.state.packed_total == 2 * 1_440 - 1
 
 
+@pytest.fixture
+def put_together(store, monkeypatch):
+    """Of which sensors there were pieces in each transaction."""
+    found = []
+    put = store.chunks.put
+
+    async def noting(prepared):
+        found.append([each.sensor for each in prepared])
+        await put(prepared)
+
+    monkeypatch.setattr(store.chunks, "put", noting)
+    return found
+
+
+async def day_of_each(store, register, count):
+    """Have sensors measure for a day and a minute, one after the other; return their numbers."""
+    sensors = [(await register()).number for _ in range(count)]
+    for sensor in reversed(sensors):
+        await fill(store, sensor, start=MIDNIGHT - DAY, step=MINUTE, count=1_441)
+    await roll_up(store)
+    return sensors
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+async def test_who_sends_in_turn_is_packed_together(store, register, put_together, waiting):
+    """Their rows are in the same pages of a file, which are then written once."""
+    first, second, third = await day_of_each(store, register, 3)
+    by = Packer(store, 0, moment=lambda: NOON, rests=False, busy=lambda: waiting)
+    assert await by.pack(NOON, received_before=NOON + DAY) == 3 * 1_440
+    assert put_together == [[third, second, first]]
+
+
+async def test_as_much_is_packed_together_as_is_soon_done(
+    store, register, put_together, monkeypatch
+):
+    await day_of_each(store, register, 4)
+    for name, number in (("_IDLE_ROWS", 1), ("_IDLE_SECONDS", 3_600.0), ("_ROWS_TOGETHER", 2_000)):
+        monkeypatch.setattr(packer_module, name, number)
+    # How long it takes shows with the first.
+    assert await packer(store).pack(NOON, received_before=NOON + DAY) == 4 * 1_440
+    assert [len(each) for each in put_together] == [1, 2, 1]
+
+
+async def test_what_takes_long_is_packed_in_smaller_parts(
+    store, register, put_together, monkeypatch
+):
+    await day_of_each(store, register, 3)
+    monkeypatch.setattr(packer_module, "_IDLE_ROWS", 1)
+    monkeypatch.setattr(packer_module, "_IDLE_SECONDS", 1e-9)
+    assert await packer(store).pack(NOON, received_before=NOON + DAY) == 3 * 1_440
+    assert [len(each) for each in put_together] == [1, 1, 1]
+
+
 async def test_what_cannot_be_packed_is_left_and_told_once(store, register, monkeypatch):
     first, second = [(await register()).number for _ in range(2)]
     for sensor in (first, second):

@@ -266,7 +266,8 @@ async def test_what_was_left_is_not_looked_at_again_soon(store, sensor):
     await store.chunks.pack(sensor.number, LEAST, GREATEST)
     assert await store.chunks.next_unpacked(sensor.number, LEAST, NOON + 10) is None
     await store.write(Batch(measurements=[measurement(sensor.number, NOON + 8, {"t": 1})]))
-    assert await store.chunks.next_unpacked(sensor.number, LEAST, NOON + 10) == NOON + 8
+    found = await store.chunks.next_unpacked(sensor.number, LEAST, NOON + 10)
+    assert found.timestamp == NOON + 8
 
 
 async def test_logs(sensor, query):

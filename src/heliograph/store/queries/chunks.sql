@@ -159,9 +159,9 @@ LIMIT :limit;
 -- How many rows are not packed, up to the limit.
 SELECT count(*) FROM (SELECT 1 FROM measurement LIMIT :limit) AS hot;
 
--- name: packing_next(sensor, start, until, numbers)$
--- The time of the oldest row of the table in a range, but for those with these ids.
-SELECT timestamp FROM measurement
+-- name: packing_next(sensor, start, until, numbers)
+-- The oldest row of the table in a range, but for those with these ids.
+SELECT timestamp, id FROM measurement
 WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :until
 AND id NOT IN ({numbers_wanted})
 ORDER BY timestamp
