@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from heliograph.model.aggregation import NUMERIC, Aggregate, aggregate, as_float
+from heliograph.model.aggregation import NUMERIC, Aggregate, Number, aggregate
 from heliograph.model.attributes import WHOLE, column, columns, escape, keys_of, value_at, values_at
 from heliograph.model.canonical import canonical
 from heliograph.model.fingerprints import measurement_fingerprint, telling_text
@@ -98,6 +98,15 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
     position: int
     fingerprint: int
     text: str
+
+
+class RowFrame(NamedTuple):
+    """What a row has beside its value."""
+
+    id: int
+    timestamp: int
+    receipt_timestamp: int
+    revision: int | None
 
 
 class NewChunk(NamedTuple):
@@ -400,12 +409,7 @@ class PackedRows:
 
     def _ids_of(self, first: int, last: int, receipts: Sequence[int]) -> list[int]:
         sequences, instances = self._ids
-        return [
-            (receipt // 1_000 << INGEST_ID_TIME_BIT) + (sequence << _INSTANCE_BITS) + instance
-            for receipt, sequence, instance in zip(
-                receipts, sequences.part(first, last), instances.part(first, last), strict=True
-            )
-        ]
+        return _made_ids(receipts, sequences.part(first, last), instances.part(first, last))
 
     def ids_between(self, since: int, before: int) -> list[tuple[int, int]]:
         """Return the ingest ids from `since` to before `before`, each with its row's position.
@@ -455,6 +459,31 @@ class PackedRows:
         if len(positions) > _FEW:
             return list(map(self.rows().__getitem__, positions))
         return [self.rows(position, position + 1)[0] for position in positions]
+
+    def frames_at(self, positions: Sequence[int]) -> list[RowFrame]:
+        """Return the rows at these positions without their values."""
+        times = self._times.chosen(positions)
+        is_relative, numbers = self._receipts
+        receipts = numbers.chosen(positions)
+        if is_relative:
+            receipts = list(map(add, times, receipts))
+        sequences, instances = [each.chosen(positions) for each in self._ids]
+        ids = _made_ids(receipts, sequences, instances)
+        revisions: list[int | None] = [None] * len(times)
+        if REVISIONS in self.head.columns:
+            column = self._column(REVISIONS)
+            revisions = [column.part(at, at + 1)[0] for at in positions]
+        return list(map(RowFrame, ids, times, receipts, revisions))
+
+    @property
+    def is_columns_alone(self) -> bool:
+        """Whether all rows are made again of the columns of their attributes."""
+        return self.head.columns.keys().isdisjoint((KEPT, DOCUMENTS))
+
+    def is_bare(self, position: int) -> bool:
+        """Return whether the value of the row at this position is no object."""
+        shapes, codes = self._shapes
+        return shapes[codes[position] if codes else 0] is None
 
     def rows(self, first: int = 0, last: int | None = None) -> list[MeasurementRow]:
         """Return the rows from the position `first` to before `last`, as they came in."""
@@ -534,7 +563,7 @@ class PackedRows:
         (known,) = values.aggregates([(0, len(values))])
         if known is None:
             return AttributeHead(len(values), 0, None, None, None, None, None, None)
-        numbers = self._floats(name, 0, len(self))
+        numbers = self._numbers(name, 0, len(self))
         found = [each for each in numbers if each is not None]
         least, greatest = numbers.index(min(found)), numbers.index(max(found))
         return AttributeHead(
@@ -620,15 +649,15 @@ class PackedRows:
             first, last = ranks[first], ranks[last]
         return self._column(column_of(name)).part(first, last)
 
-    def numbers(self, name: str, first: int = 0, last: int | None = None) -> list[float | None]:
-        """Return the attribute's numbers by position, as floats; None where there is none."""
+    def numbers(self, name: str, first: int = 0, last: int | None = None) -> list[Number | None]:
+        """Return the attribute's numbers by position; None where there is none."""
         first, last, _ = slice(first, last).indices(len(self))
         if DOCUMENTS in self.head.columns:
             keys = keys_of(name)
             return [_number(value_at(each, keys)) for each in self._documents(first, last)]
         if name not in self.head.attributes:
             return [None] * max(last - first, 0)
-        return self._floats(name, first, last)
+        return self._numbers(name, first, last)
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> list[Any]:
         """Return the attribute's values by position; None where there is none."""
@@ -639,8 +668,8 @@ class PackedRows:
             return [None] * max(last - first, 0)
         return self._by_position(name, first, last, Values.part)
 
-    def _floats(self, name: str, first: int, last: int) -> list[float | None]:
-        return self._by_position(name, first, last, Values.floats)
+    def _numbers(self, name: str, first: int, last: int) -> list[Number | None]:
+        return self._by_position(name, first, last, Values.numbers)
 
     def _by_position(
         self, name: str, first: int, last: int, read: Callable[[Values, int, int], list[T]]
@@ -657,7 +686,7 @@ class PackedRows:
             for at in range(first, last)
         ]
 
-    def extremes(self, name: str, among: int) -> dict[int, float]:
+    def extremes(self, name: str, among: int) -> dict[int, Number]:
         """Return the least and the greatest of each so many of an attribute's numbers in a row.
 
         Or of nearly as many. By their positions, ascending, and the first and the last number.
@@ -667,7 +696,7 @@ class PackedRows:
             if found is not None:
                 return dict(sorted(found.items()))
         known = [(at, each) for at, each in enumerate(self.numbers(name)) if each is not None]
-        chosen: set[tuple[int, float]] = set()
+        chosen: set[tuple[int, Number]] = set()
         for start in range(0, len(known), among):
             part = known[start : start + among]
             chosen |= {min(part, key=itemgetter(1)), max(part, key=itemgetter(1))}
@@ -685,5 +714,14 @@ class PackedRows:
             raise DamagedChunkError("body", "it goes on behind the last column")
 
 
-def _number(value: Any) -> float | None:
-    return as_float(value) if type(value) in NUMERIC else None
+def _made_ids(
+    receipts: Sequence[int], sequences: Sequence[int], instances: Sequence[int]
+) -> list[int]:
+    return [
+        (receipt // 1_000 << INGEST_ID_TIME_BIT) + (sequence << _INSTANCE_BITS) + instance
+        for receipt, sequence, instance in zip(receipts, sequences, instances, strict=True)
+    ]
+
+
+def _number(value: Any) -> Number | None:
+    return value if type(value) in NUMERIC else None

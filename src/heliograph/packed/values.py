@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from heliograph.model.aggregation import NUMERIC, Aggregate, Number, aggregate, as_float, total_of
+from heliograph.model.aggregation import NUMERIC, Aggregate, Number, aggregate, total_of
 from heliograph.model.canonical import canonical
 from heliograph.packed.integers import (
     Integers,
@@ -277,6 +277,11 @@ class Values:
             return None
         return list(accumulate([kind < LINE for kind in self._kinds], initial=0))
 
+    @property
+    def _has_numbers_alone(self) -> bool:
+        kinds = self._kinds
+        return kinds < LINE if isinstance(kinds, int) else self._ranks is None
+
     @functools.cached_property
     def _doubles(self) -> list[float]:
         numbers = self._stored.numbers
@@ -298,6 +303,8 @@ class Values:
         kinds = self._kinds
         if isinstance(kinds, int):
             return self._lines[first:last] if kinds >= LINE else self._numbers(first, last)
+        if self._has_numbers_alone:
+            return self._numbers(first, last)
         number, numbers_end = self._ranked(first, last)
         numbers = iter(self._numbers(number, numbers_end))
         lines = iter(self._lines[first - number :])
@@ -313,13 +320,11 @@ class Values:
         # Texts of numbers have no comma: all at once is a sixth of the time.
         return canonical(values)[1:-1].split(b",")
 
-    def floats(self, first: int, last: int) -> list[float | None]:
-        """Return the numbers among the same values as floats; None stands for all else."""
-        if self._kinds == FLOAT:
+    def numbers(self, first: int, last: int) -> list[Number | None]:
+        """Return the numbers among the same values; None stands for all else."""
+        if self._has_numbers_alone:
             return self._numbers(first, last)
-        return [
-            as_float(each) if type(each) in NUMERIC else None for each in self.part(first, last)
-        ]
+        return [each if type(each) in NUMERIC else None for each in self.part(first, last)]
 
     def _numbers(self, first: int, last: int) -> list[Any]:
         """Return so many of the numbers, as what they were."""
@@ -443,13 +448,13 @@ class Values:
             known.append(Aggregate(count, total, least, greatest, newest))
         return known
 
-    def extremes(self, among: int) -> dict[int, float] | None:
-        """Return the least and the greatest of each so many numbers in a row, as floats.
+    def extremes(self, among: int) -> dict[int, Number] | None:
+        """Return the least and the greatest of each so many numbers in a row.
 
         By their positions, and the first and the last number. None: there is something that is no
         number.
         """
-        if isinstance(self._kinds, bytes) or self._kinds >= LINE:
+        if not self._has_numbers_alone:
             return None
         count = len(self)
         found = {}
@@ -465,12 +470,11 @@ class Values:
                 for extreme in (min(part), max(part)):
                     found[first + part.index(extreme)] = extreme
             found[0], found[count - 1] = numbers[0], numbers[-1]
-        if self._kind == FLOAT:
-            return {
-                at: number if self._scaled is None else number / self._scale
-                for at, number in found.items()
-            }
-        return {at: as_float(self._made(self._kinds, number)) for at, number in found.items()}
+        kinds = self._number_kinds
+        return {
+            at: self._made(kinds[at] if self._kind is None else self._kind, number)
+            for at, number in found.items()
+        }
 
     def _extremes_of_blocks(self, among: int) -> dict[int, int]:
         """Return the same of so many blocks each, as `_block` has the numbers."""

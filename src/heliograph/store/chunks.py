@@ -54,6 +54,7 @@ from heliograph.store.pages import (
 log = structlog.get_logger()
 
 P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 # To the set that whoever reads has put here the ids of damaged chunks are added that are left out.
@@ -277,32 +278,39 @@ class Chunks(Subject):
                 found += [row for row in packed.rows_at(positions) if row[:3] in names]
         return found
 
-    async def chosen(self, positions: Mapping[int, Sequence[int]]) -> list[Row]:
-        """Return the packed rows at these positions of chunks, by their ids, as a page has them.
+    async def chosen(
+        self,
+        wanted: Mapping[int, Sequence[T]],
+        choose: Callable[[PackedRows, Sequence[T]], Sequence[R]],
+    ) -> list[R]:
+        """Return what is chosen of chunks, by their ids, given what is wanted of each.
 
         Raises:
             ChangedMeanwhileError: one of the chunks is gone.
         """
-        found: list[Row] = []
-        lengths = await self._engine.fetch("chunk_lengths", ids=json_text(list(positions)))
-        if len(lengths) < len(positions):
+        found: list[R] = []
+        lengths = await self._engine.fetch("chunk_lengths", ids=json_text(list(wanted)))
+        if len(lengths) < len(wanted):
             raise ChangedMeanwhileError
         for part in read_together(lengths):
             rows = await self._engine.fetch("chunks_by_id", ids=json_text(part))
             if len(rows) < len(part):
                 raise ChangedMeanwhileError
-            found += await asyncio.to_thread(self._chosen, rows, positions)
+            found += await asyncio.to_thread(self._chosen, rows, wanted, choose)
         return found
 
-    def _chosen(self, chunks: Sequence[Row], positions: Mapping[int, Sequence[int]]) -> list[Row]:
-        found: list[Row] = []
+    def _chosen(
+        self,
+        chunks: Sequence[Row],
+        wanted: Mapping[int, Sequence[T]],
+        choose: Callable[[PackedRows, Sequence[T]], Sequence[R]],
+    ) -> list[R]:
+        found: list[R] = []
         for number, _, head, body in chunks:
             try:
-                rows = PackedRows(read_head(head), body).rows_at(positions[number])
+                found += choose(PackedRows(read_head(head), body), wanted[number])
             except DamagedChunkError as error:
                 self.tell_damaged(number, error)
-            else:
-                found += [_page_row(row, ANY_SIZE) for row in rows]
         return found
 
     async def newest_with(self, sensor: int, keys: tuple[str, ...], before: Cursor) -> list[Row]:
@@ -726,6 +734,11 @@ def _rows_at(packed: PackedRows, keys: Sequence[Cursor]) -> list[MeasurementRow]
         first, last = bisect_left(times, time), bisect_right(times, time)
         found += [row for row in packed.rows(first, last) if _position(row) in wanted]
     return found
+
+
+def chosen_rows(packed: PackedRows, positions: Sequence[int]) -> list[Row]:
+    """Return the rows at these positions, as a page has them."""
+    return [_page_row(row, ANY_SIZE) for row in packed.rows_at(positions)]
 
 
 def _may_have(head: bytes, keys: tuple[str, ...]) -> bool:

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from heliograph.model.aggregation import as_float
 from heliograph.packed.chunk import PackedRows
 from heliograph.packed.head import DOCUMENTS, AttributeHead, ChunkHead, DamagedChunkError
 from heliograph.store.downsampling import HELD, Curve
@@ -87,8 +86,10 @@ class PackedPoints:
         self._curve.add(
             [chunk.head.first + later for _, later in places],
             [position for position, _ in places],
-            [as_float(number) for place in places if (number := numbers[place]) is not None],
+            [number for place in places if (number := numbers[place]) is not None],
             chunk.id,
+            # A head has 1 where a row has true.
+            is_exact={0, 1}.isdisjoint(numbers.values()),
         )
         self.unread = chunk.id
 
@@ -97,14 +98,13 @@ class PackedPoints:
         if packed is None or chunk is None:
             return
         among = self._among or 1
-        numbers: Sequence[float | None]
         positions: Sequence[int]
         if among == 1 or part.last - part.first < len(packed):
             positions = range(part.first, part.last)
             numbers = packed.numbers(self._name, part.first, part.last)
         else:
             found = packed.extremes(self._name, among)
-            positions, numbers = list(found), list(found.values())
+            positions, numbers = list(found), [*found.values()]
         self._curve.add(packed.times_at(positions), positions, numbers, chunk.id)
         self.unread = None
 

@@ -8,15 +8,18 @@ import asyncio
 import functools
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeAlias
 
 import msgspec
 
 from heliograph.model.aggregation import NUMERIC
 from heliograph.model.attributes import WHOLE, keys_of, value_at
+from heliograph.model.canonical import canonical
 from heliograph.model.records import Measurement
-from heliograph.store.chunks import ChangedMeanwhileError, Chunks
-from heliograph.store.downsampling import Curve
+from heliograph.packed.chunk import PackedRows
+from heliograph.store.chunks import ChangedMeanwhileError, Chunks, chosen_rows
+from heliograph.store.downsampling import Curve, Point
 from heliograph.store.engine import Engine, Row
 from heliograph.store.measurements import (
     Measurements,
@@ -40,6 +43,9 @@ _FIRST_CHUNK = 64
 _CHUNK_BYTES = 1 << 20
 # What no chunk is larger than, in characters, but one of few rows.
 LARGEST_CHUNK = 8 << 20
+
+# A point, and its place among them all.
+_Place: TypeAlias = tuple[int, Point]
 
 _decode = msgspec.json.decode
 _integers = msgspec.json.Decoder(list[int]).decode
@@ -74,25 +80,27 @@ class Points:
         while True:
             try:
                 points = await self._picked(sensor, name, start, end, count)
-                keys = [(time, fingerprint) for time, fingerprint, chunk in points if not chunk]
-                select = having([name])
-                found = await self._measurements.named(sensor, keys, select)
+                keys = [(point.timestamp, point.fingerprint) for point in points if not point.chunk]
+                rows = await self._measurements.named(sensor, keys, having([name]))
                 if len(keys) == len(points):
-                    return found
-                positions: dict[int, list[int]] = {}
-                for _, position, chunk in points:
-                    if chunk:
-                        positions.setdefault(chunk, []).append(position)
-                rows = measurements_of(await self._chunks.chosen(positions))
+                    return rows
+                packed: dict[int, list[_Place]] = {}
+                places: dict[Cursor, int] = {}
+                for place, point in enumerate(points):
+                    if point.chunk:
+                        packed.setdefault(point.chunk, []).append((place, point))
+                    else:
+                        places[point.timestamp, point.fingerprint] = place
+                found = await self._chunks.chosen(packed, _Chosen(name).of)
             except ChangedMeanwhileError:
                 # They have been packed anew since: elsewhere by now.
                 continue
-            found += [kept for row in rows if (kept := select(row)) is not None]
-            return sorted(found, key=key_of)
+            found += [(places[key_of(row)], row) for row in rows]
+            return [row for _, row in sorted(found, key=itemgetter(0))]
 
     async def _picked(
         self, sensor: int, name: str, start: int, end: int, count: int
-    ) -> list[tuple[int, int, int]]:
+    ) -> list[Point]:
         """Return the points that show the shape best, as `Curve.pick` does."""
         curve, attribute = Curve(), _Attribute(name)
         at: Cursor = start, LEAST
@@ -177,6 +185,45 @@ class Points:
             if (rows[0][4] or 0) <= longest:
                 return limit, rows[0]
             limit = max(FEW, limit // 16)
+
+
+class _Chosen:
+    """Makes measurements of points in chunks, each with the attribute alone."""
+
+    def __init__(self, name: str) -> None:
+        self._select = having([name])
+        self._is_whole = keys_of(name) == WHOLE
+        self._before = b"".join([b"{%b:" % canonical(key) for key in keys_of(name)])
+        self._after = b"}" * len(keys_of(name))
+
+    def of(self, packed: PackedRows, points: Sequence[_Place]) -> list[tuple[int, Measurement]]:
+        """Return those of a chunk, by their places among all points.
+
+        Their fingerprints are left 0, as no chart shows them: they would have to be made of all
+        attributes' values.
+        """
+        places, chosen = zip(*points, strict=True)
+        positions = [point.fingerprint for point in chosen]
+        if packed.is_columns_alone and all(point.number is not None for point in chosen):
+            rows = [
+                Measurement(row_id, time, 0, receipt, revision, self._value(packed, point))
+                for (row_id, time, receipt, revision), point in zip(
+                    packed.frames_at(positions), chosen, strict=True
+                )
+            ]
+            return list(zip(places, rows, strict=True))
+        rows = measurements_of(chosen_rows(packed, positions))
+        return [
+            (place, kept)
+            for place, row in zip(places, rows, strict=True)
+            if (kept := self._select(row)) is not None
+        ]
+
+    def _value(self, packed: PackedRows, point: Point) -> msgspec.Raw:
+        text = canonical(point.number)
+        if self._is_whole and packed.is_bare(point.fingerprint):
+            return msgspec.Raw(text)
+        return msgspec.Raw(self._before + text + self._after)
 
 
 class _Attribute:

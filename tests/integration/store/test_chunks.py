@@ -2,12 +2,16 @@
 
 import asyncio
 import itertools
+from operator import attrgetter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregating import aggregates_of
+from heliograph.model.canonical import canonical
+from heliograph.model.fingerprints import measurement_fingerprint, telling_text
 from heliograph.model.records import Kind
 from heliograph.model.time import DAY, HOUR, SECOND
 from heliograph.packed import chunk as packing
@@ -19,6 +23,7 @@ from heliograph.store import measurements as measurements_module
 from heliograph.store import stretches as stretches_module
 from heliograph.store.chunks import ChangedMeanwhileError
 from heliograph.store.engine import Batch
+from heliograph.store.measurements import having, measurements_of
 from heliograph.store.packed_repeats import find_packed
 from heliograph.store.pages import GREATEST, LEAST
 from rows import NOON, again, measurement
@@ -470,6 +475,57 @@ async def test_points_of_many_packed_rows_have_both_ends_and_what_stands_out(
     # A part of two chunks.
     picked = await store.points.pick(sensor, "a", start=NOON + 29, end=NOON + 33, count=9)
     assert [row.timestamp - NOON for row in picked] == [29, 30, 31, 32]
+
+
+NUMBERS = [
+    [20.25, 0.1, -3.5, 7.0],
+    [20.25, 1, -3, 7.0, True],
+    [True, False, False],
+    [1, 0, 5, -4],
+    [1 << 60, 3, (1 << 60) + 1],
+    [1e300, 5e-324, -0.0, 3],
+    [1.5, "off", True, 4],
+]
+WRAPPED = [
+    ("value", lambda number: number),
+    ("value", lambda number: {"value": number} if number != 7 else 7.5),
+    (r"a\.b.c", lambda number: {"a.b": {"c": number, "d": 0}}),
+]
+KINDS_OF_POINTS = [
+    *[("a", lambda number: {"a": number, "b": 1}, each) for each in NUMBERS],
+    *[(*wrapped, each) for wrapped in WRAPPED for each in NUMBERS[:2]],
+]
+
+
+@pytest.mark.parametrize("held", [1 << 18, 20])
+async def test_points_of_packed_rows_are_what_came(register, store, monkeypatch, held):
+    monkeypatch.setattr("heliograph.store.packed_points.HELD", held)
+    monkeypatch.setattr("heliograph.store.packed_points._FOR_A_POINT", 1)
+    for name, wrap, numbers in KINDS_OF_POINTS:
+        sensor = (await register()).number
+        rows = []
+        for at in range(40):
+            value, revision = wrap(numbers[at * at % len(numbers)]), at // 20 or None
+            text = telling_text(value, canonical(value))
+            fingerprint = measurement_fingerprint(revision, text)
+            row = measurement(sensor, NOON + at, value, fingerprint=fingerprint, receipt=NOON + at)
+            rows.append((*row[:5], revision, *row[6:]))
+        await store.write(Batch(measurements=rows))
+        await store.chunks.pack(sensor, NOON, NOON + 35)
+        late = measurement(sensor, NOON + 3, wrap(4.5), fingerprint=1)
+        await store.write(Batch(measurements=[late]))
+        rows.append(late)
+        whole = measurements_of([(row[0], *row[2:6], row[7], 0) for row in rows])
+        known = {row.id: row for row in map(having([name]), whole)}
+        assert not store.chunks.damaged
+        # If so few are held: from heads, from a few numbers of each chunk, from all.
+        for count in (5, 20, 41):
+            picked = await store.points.pick(sensor, name, start=NOON, end=END, count=count)
+            assert len(picked) == count or "off" in numbers or held < 41
+            assert picked == sorted(picked, key=attrgetter("timestamp"))
+            for row in picked:
+                came = known[row.id]
+                assert row == msgspec.structs.replace(came, fingerprint=row.fingerprint)
 
 
 async def test_chunks_that_go_while_they_are_read_are_read_anew(store, sensor, monkeypatch):

@@ -47,8 +47,8 @@ def largest_triangles(values, count):
 def test_picks_are_points_of_the_series_with_both_its_ends(values, count, chunk):
     known = [place for place, value in enumerate(values) if value is not None]
     picked = curve_of(values, chunk=chunk).pick(count)
-    places = [fingerprint for _, fingerprint, _ in picked]
-    assert picked == [(place * 1_000_000, place, 0) for place in places]
+    places = [point.fingerprint for point in picked]
+    assert picked == [(place * 1_000_000, place, 0, None) for place in places]
     assert places == sorted(set(places))
     assert set(places) <= set(known)
     assert len(places) == min(count, len(known))
@@ -60,7 +60,7 @@ def test_picks_are_points_of_the_series_with_both_its_ends(values, count, chunk)
 def test_picks_are_those_of_largest_triangle_three_buckets(values, count):
     # What is between them makes no two triangles equal, whatever the rounding.
     values = [value + place**1.5 / 7 for place, value in enumerate(values)]
-    places = [fingerprint for _, fingerprint, _ in curve_of(values).pick(count)]
+    places = [point.fingerprint for point in curve_of(values).pick(count)]
     assert places == largest_triangles(values, count)
 
 
@@ -95,7 +95,7 @@ def test_of_a_long_series_a_part_is_held_that_keeps_ends_and_extremes(monkeypatc
 @pytest.mark.parametrize("greatest", [1.7e308, 5e-324, 0.0])
 def test_extreme_numbers_are_picked_too(greatest):
     values = [greatest if place == 77 else -greatest for place in range(200)]
-    places = [fingerprint for _, fingerprint, _ in curve_of(values).pick(10)]
+    places = [point.fingerprint for point in curve_of(values).pick(10)]
     assert len(places) == 10
     if greatest:
         assert 77 in places
@@ -109,5 +109,5 @@ def test_no_points_make_no_picks():
 def test_rows_of_one_time_are_all_points():
     curve = Curve()
     curve.add(list(itertools.repeat(5, 8)), list(range(8)), [1.0, 2.0] * 4)
-    assert curve.pick(8) == [(5, place, 0) for place in range(8)]
+    assert curve.pick(8) == [(5, place, 0, None) for place in range(8)]
     assert len(curve.pick(4)) == 4
