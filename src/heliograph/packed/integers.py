@@ -136,14 +136,16 @@ class Integers:
             return [bisect_left(own, number) for number in numbers]
         if not stored.width:
             return [min(max(-((start - number) // step), 0), count) for number in numbers]
-        # What the least difference may be, and one more than the greatest.
+        # All that may be a step apart are less by then, whatever their differences are, or are not
+        # before so much of the next step is over.
         farthest = 1 << 8 * stored.width - 1
+        latest, room = start + farthest, step - 2 * farthest
         found: array[int] | _Planes | None = None
         places = []
         for number in numbers:
-            fewest = min(max((number - start - farthest) // step + 1, 0), count)
-            if fewest == min(max(-((start - number - farthest) // step), 0), count):
-                places.append(fewest)
+            steps, over = divmod(number - latest, step)
+            if over <= room:
+                places.append(min(max(steps + 1, 0), count))
                 continue
             if found is None:
                 found = self._looked_up(2 * len(numbers))

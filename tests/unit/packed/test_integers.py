@@ -103,5 +103,5 @@ def test_what_is_a_step_apart_is_told_by_its_step_whatever_the_noise_of_its_ends
 def test_places_far_from_every_number_are_found_without_their_differences():
     numbers = [at * 1_000_000 + at * at % 2_500 for at in range(3_600)]
     stored = msgspec.structs.replace(pack_integers(numbers), planes=b"unread")
-    wanted = [-5_000_000, 500_000, 1_234_500_000, 3_599_500_000, 9_000_000_000]
+    wanted = [-5_500_000, 500_000, 1_234_500_000, 3_599_500_000, 9_000_500_000]
     assert Integers(stored).places(wanted) == [0, 1, 1_235, 3_600, 3_600]
