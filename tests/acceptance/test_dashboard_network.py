@@ -405,7 +405,7 @@ def test_what_is_known_of_a_sensor_and_its_network_is_changed(server, page, netw
     enter(page, "Late after, seconds", "120")
     press(page, "Save")
     shows(page, "Rain water", "It is saved")
-    shows(page, "Rain water", "Packed: Nothing: the server, its network or it itself")
+    shows(page, "Rain water", "Packed: Nothing. Packing is off")
     known = server.http.get("/sensors/tank-1").json()
     assert (known["latitude"], known["longitude"]) == (51.9692, 5.6654)
     assert (known["tags"], known["expected_interval"]) == (["roof", "west"], 120)

@@ -457,9 +457,9 @@ export const texts = {
   },
   packed: {
     label: "Packed",
-    nothing: "Nothing yet: what is older than a day is, once it is enough for a chunk.",
-    off: "Nothing: the server, its network or it itself has packing off.",
-    noMore: "No more is packed: the server, its network or it itself has packing off.",
+    nothing: "Nothing yet. Whole hours, days, weeks or months are packed a day after they end.",
+    off: "Nothing. Packing is off for the server, the network or the sensor.",
+    noMore: "No more will be: packing is off for the server, the network or the sensor.",
     rows: (rows: string, size: string, last: string) =>
       `${rows} measurements in ${size}, the newest of ${last}.`,
   },

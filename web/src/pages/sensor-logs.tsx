@@ -38,19 +38,23 @@ export default function SensorLogsPage({ params }: PageProps) {
     logs.reload();
     often.reload();
   });
+  // What stands above comes first: it would push down what is below.
+  const isRead = often.data !== undefined || often.failure !== undefined;
   return (
     <>
       <SensorHead network={network.data} sensor={sensor} />
       {often.data && often.data.length > 0 && <Often entries={often.data} />}
-      <div class="tools">
-        <Filter
-          label={words.severity}
-          value={least}
-          options={[["", words.any], ...SEVERITIES.slice(1).map((each) => atLeast(each))]}
-          onInput={setLeast}
-        />
-      </div>
-      <Show loaded={logs}>
+      {isRead && (
+        <div class="tools">
+          <Filter
+            label={words.severity}
+            value={least}
+            options={[["", words.any], ...SEVERITIES.slice(1).map((each) => atLeast(each))]}
+            onInput={setLeast}
+          />
+        </div>
+      )}
+      <Show loaded={isRead ? logs : { ...logs, data: undefined }}>
         {(list) => {
           const from = SEVERITIES.indexOf(least);
           const entries = list

@@ -1,6 +1,5 @@
 /** The heads of a network's and a sensor's pages, with their tabs. */
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
 import { Link, useLocation, useRoute } from "wouter-preact";
 import { api, ask, type Schemas } from "../api/client";
 import { useNetworkEvents } from "../live";
@@ -9,7 +8,7 @@ import { nameOf } from "../network/name";
 import { pages } from "../pages";
 import { session } from "../session";
 import { texts } from "../texts";
-import { PageHead } from "./parts";
+import { PageHead, useTabInSight } from "./parts";
 
 export { nameOf };
 export type Network = Schemas["NetworkRepresentation"];
@@ -103,16 +102,7 @@ function isAt(path: string, href: string): boolean {
 function Tabs({ place, label }: { place: "network" | "sensor"; label: string }) {
   const [path] = useLocation();
   const tabs = pages.filter((page) => page.place === place);
-  const row = useRef<HTMLElement>(null);
-  // A narrow screen has no room for all of them.
-  useEffect(() => {
-    const shown = row.current?.querySelector<HTMLElement>("[aria-current=page]");
-    if (row.current && shown) {
-      const { left, width } = shown.getBoundingClientRect();
-      const box = row.current.getBoundingClientRect();
-      row.current.scrollLeft += left + width / 2 - box.left - box.width / 2;
-    }
-  }, [path, label]);
+  const row = useTabInSight(path, label);
   const [, params] = useRoute("/networks/:network/*?");
   const [, sensor] = useRoute("/networks/:network/sensors/:sensor/*?");
   if (tabs.length < 2) return null;

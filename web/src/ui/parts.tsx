@@ -1,5 +1,5 @@
 /** The parts that pages are made of. */
-import type { ComponentChildren, JSX } from "preact";
+import type { ComponentChildren, JSX, Ref } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { Failure } from "../api/client";
 import { isReachable } from "../connection";
@@ -27,6 +27,20 @@ export function PageHead({
       {children && <div class="page-actions">{children}</div>}
     </header>
   );
+}
+
+/** Have the tab of the page in sight: a narrow screen has no room for all. Return the ref of their row. */
+export function useTabInSight(path: string, label: string): Ref<HTMLElement> {
+  const row = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const shown = row.current?.querySelector<HTMLElement>("[aria-current=page]");
+    if (row.current && shown) {
+      const { left, width } = shown.getBoundingClientRect();
+      const box = row.current.getBoundingClientRect();
+      row.current.scrollLeft += left + width / 2 - box.left - box.width / 2;
+    }
+  }, [path, label]);
+  return row;
 }
 
 /** What a page says while it has nothing to show: the next step. */

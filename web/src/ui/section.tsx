@@ -7,7 +7,7 @@ import { pages, type Section } from "../pages";
 import { session } from "../session";
 import { texts } from "../texts";
 import { Filter, type Option } from "./controls";
-import { PageHead } from "./parts";
+import { PageHead, useTabInSight } from "./parts";
 
 type Network = Schemas["NetworkRepresentation"];
 
@@ -19,10 +19,11 @@ export function SectionHead(props: {
 }) {
   const [path] = useLocation();
   const tabs = pages.filter((page) => page.section === props.section);
+  const row = useTabInSight(path, props.section);
   return (
     <>
       <PageHead title={props.title}>{props.children}</PageHead>
-      <nav class="tabs" aria-label={texts.sections[props.section]}>
+      <nav class="tabs" aria-label={texts.sections[props.section]} ref={row}>
         {tabs.map((page) => (
           <Link
             key={page.path}

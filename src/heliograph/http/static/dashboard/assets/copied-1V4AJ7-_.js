@@ -1,1 +1,0 @@
-import{M as e,W as t,d as n}from"./index-COzqPFmd.js";function r({text:r}){let[i,a]=t(!1),o=navigator.clipboard;return n(`div`,{class:`copied`,children:[n(`pre`,{tabIndex:0,children:r}),o&&n(`button`,{type:`button`,class:`button`,onClick:()=>void o.writeText(r).then(()=>a(!0)),children:i?e.addSensor.copied:e.addSensor.copy})]})}export{r as t};
