@@ -197,6 +197,20 @@ class Page:
         features = [{"name": "prefers-color-scheme", "value": theme}]
         self.command("Emulation.setEmulatedMedia", features=features)
 
+    def be_offline(self, *, is_offline: bool) -> None:
+        """Have no network from now on, or have it again."""
+        self.command("Network.enable")
+        limits = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.command("Network.emulateNetworkConditions", offline=is_offline, **limits)
+
+    def overflows(self) -> bool:
+        """Whether what is shown is wider than the window.
+
+        On a telephone `innerWidth` is no measure of that: it grows with what is shown.
+        """
+        root = "document.documentElement"
+        return bool(self(f"{root}.scrollWidth > {root}.clientWidth"))
+
     def picture(self) -> bytes:
         """Return what is shown, as PNG."""
         return base64.b64decode(self.command("Page.captureScreenshot")["data"])

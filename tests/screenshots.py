@@ -169,7 +169,7 @@ def main(wanted: list[str]) -> None:
                 continue
             for width, theme, picture in looks(page, url, path):
                 (PICTURES / f"{name}-{width}-{theme}.webp").write_bytes(picture)
-                if page("document.documentElement.scrollWidth > innerWidth"):
+                if page.overflows():
                     print(f"{name} is wider than {width} pixels")
             print(name)
         if not wanted:

@@ -173,7 +173,7 @@ def test_every_page_is_accessible_and_fits(tmp_path):
         page(axe)
         for width, theme in SIZES:
             page.show(width, theme)
-            if page("document.documentElement.scrollWidth > innerWidth"):
+            if page.overflows():
                 found.append((name, width, theme, "too wide"))
             told = page("axe.run().then((result) => JSON.stringify(result.violations))")
             found.extend(

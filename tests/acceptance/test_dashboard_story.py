@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -61,7 +62,7 @@ class Device:
 
     def __init__(self, server: ServerProcess, device_id: str, key: str) -> None:
         self.device_id = device_id
-        self.applied: list[int] = []
+        self.applied: list[tuple[int, object]] = []
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=device_id)
         self.client.username_pw_set(device_id, key)
         self.client.reconnect_delay_set(1, 1)
@@ -77,14 +78,17 @@ class Device:
         self.client.disconnect()
         self.client.loop_stop()
 
-    def send(self, temperature: float) -> None:
-        """Send a reading of now; without a connection it is kept until there is one."""
-        reading = {"timestamp": time.time(), "value": {"temperature": temperature}}
+    def send(self, temperature: float) -> float:
+        """Send a reading of now, and return its time; it is kept until there is a connection."""
+        now = time.time()
+        reading = {"timestamp": now, "value": {"temperature": temperature}}
         self.client.publish(f"measurements/{self.device_id}", json.dumps(reading), qos=1)
+        return now
 
     def _apply(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
-        revision = json.loads(message.payload)["revision"]
-        self.applied.append(revision)
+        told = json.loads(message.payload)
+        revision = told["revision"]
+        self.applied.append((revision, told["configuration"]))
         answer = {"heartbeats": [{"revision": revision, "success": True}]}
         self.client.publish(f"heartbeats/{self.device_id}", json.dumps(answer), qos=1)
 
@@ -99,7 +103,7 @@ class Told:
 
     def look(self, name: str) -> None:
         """Note what is wider than the window, or no screen reader can tell."""
-        if self.page("document.documentElement.scrollWidth > innerWidth"):
+        if self.page.overflows():
             self.found.append((name, "too wide"))
         self.page(self.axe)
         told = self.page("axe.run().then((result) => JSON.stringify(result.violations))")
@@ -159,7 +163,8 @@ class Told:
         subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=60)
         shows(page, "greenhouse", "It has arrived")
         press(page, "Open the sensor")
-        shows(page, "tomatoes-1", "22.5")
+        shows(page, "tomatoes-1")
+        until(lambda: told(page, ".value-now") == "22.5")
         self.look("sensor")
         return str(key)
 
@@ -175,7 +180,7 @@ class Told:
         closed(page)
         # The device answers, and the page says so unasked.
         until(lambda: told(page, ".row .state") == "Applied")
-        assert device.applied == [max(device.applied)]
+        assert device.applied == [(0, {"interval": 30})]
         self.look("configuration")
 
     def alert(self, device: Device) -> None:
@@ -207,12 +212,15 @@ class Told:
         closed(page)
         # It holds at 27: what clears it is below its own bound.
         device.send(27)
-        device.send(24)
+        cleared = device.send(24)
         shows(page, "Alerts", "Nothing is wrong")
+        (past,) = self.server.http.get("/alerts", params={"state": "cleared"}).json()
+        past_since = datetime.fromisoformat(past["cleared_at"]).timestamp()
+        assert past_since == pytest.approx(cleared, abs=2e-6)
         press(page, "Past")
         shows(page, "Alerts", "Too hot")
         press(page, "Silences")
-        shows(page, "Silences", "tomatoes-1")
+        shows(page, "Silences", "Sensor tomatoes-1, Rule Too hot")
         self.look("silences")
 
     def sensor_page(self) -> None:
@@ -220,7 +228,8 @@ class Told:
         self.open("Networks")
         press(page, "greenhouse")
         press(page, "tomatoes-1")
-        shows(page, "tomatoes-1", "24")
+        shows(page, "tomatoes-1")
+        until(lambda: told(page, ".value-now") == "24")
         until(lambda: told(page, ".summary tbody").startswith("temperature24"))
         live(page)
 
@@ -231,7 +240,7 @@ class Told:
         press(page, "CSV")
         file = until(lambda: next(self.folder.glob("*.csv"), None))
         lines = until(lambda: file.read_text().splitlines())
-        assert len(lines) == 1 + 4
+        assert [line.split(",")[1] for line in lines] == ["temperature", "22.5", "41", "27", "24"]
         press(page, "greenhouse")
         press(page, "Import")
         shows(page, "greenhouse", "Drop a CSV file here")
@@ -253,7 +262,8 @@ class Told:
             shows(other, "Log in")
             fill(other, User_name="ada", Password=PASSWORD)
             press(other, "Log in")
-            shows(other, "tomatoes-1", "24")
+            shows(other, "tomatoes-1")
+            until(lambda: told(other, ".value-now") == "24")
             assert other("location.href") == view
             until(lambda: told(other, ".segments [aria-pressed=true]") == "3 h")
             until(lambda: told(other, ".summary tbody").startswith("temperature24"))
@@ -275,9 +285,13 @@ class Told:
         until(lambda: told(page, ".live") == "Reconnecting")
         assert page(SHOWN) == [22.5, 41, 27, 24]
         self.look("out of reach")
+        # The device is back before the page, which has to read what it has missed.
+        page.be_offline(is_offline=True)
         for value in (23, 23.25, 23.5):
             device.send(value)
         server.start()
+        until(lambda: len(server.http.get("/sensors/tomatoes-1/measurements").json()) == 7)
+        page.be_offline(is_offline=False)
         until(lambda: page(SHOWN) == [22.5, 41, 27, 24, 23, 23.25, 23.5])
         until(lambda: "reached" not in told(page))
         live(page)

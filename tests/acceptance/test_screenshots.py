@@ -32,7 +32,7 @@ def test_every_page_is_accessible_fits_and_looks_as_accepted(tmp_path: Path) -> 
         for name, path in pages.items():
             for width, theme, picture in looks(page, url, path):
                 here = (name, width, theme)
-                if page("document.documentElement.scrollWidth > innerWidth"):
+                if page.overflows():
                     found.append((*here, "too wide"))
                 taken[f"{name}-{width}-{theme}.webp"] = picture
                 page(axe)
