@@ -233,16 +233,16 @@ def encode_rows(
         numbers = _number_cells(revisions), _number_cells(device_timestamps)
         return _csv_lines(kind, names, (*times, *numbers), own, spreadsheet, wide)
     line, members = _JSON[kind]
-    return _encode_lines(
-        map(
-            line,
-            *map(itertools.repeat, (kind.value, *names)),
-            *times,
-            revisions,
-            device_timestamps,
-            *members(own),
-        )
+    lines = map(
+        line,
+        *map(itertools.repeat, (kind.value, *names)),
+        *times,
+        revisions,
+        device_timestamps,
+        *members(own),
     )
+    # Of lines that an iterator makes, msgspec 0.22 never lets the members go.
+    return _encode_lines([*lines])
 
 
 def moment_texts(microseconds: Sequence[int]) -> list[str]:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import math
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -249,3 +250,17 @@ def test_an_export_from_before_ids_were_kept_is_told_by_its_columns(kind):
     left.remove("receipt_timestamp")
     assert kind_of_export(left) is kind
     assert kind_of_export([*left, "t"]) is None
+
+
+@pytest.mark.parametrize("form", [Format.CSV, Format.JSONL])
+def test_a_page_that_is_written_is_let_go(form):
+    rows = [(NOW + n, n, NOW + n, n, n / 2, f'{{"t":{n}}}', None) for n in range(1_000)]
+    first = encode_rows(form, Kind.MEASUREMENT, NAMES, rows)
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            encode_rows(form, Kind.MEASUREMENT, NAMES, rows)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < len(first)
