@@ -58,16 +58,16 @@ OUT_OF_REACH = re.compile(r"net::ERR_|status of 503")
 
 
 class Device:
-    """A device on MQTT that sends, and applies each configuration that it gets."""
+    """A device on MQTT that sends, and applies the configurations that it gets once it may."""
 
     def __init__(self, server: ServerProcess, device_id: str, key: str) -> None:
         self.device_id = device_id
-        self.applied: list[tuple[int, object]] = []
+        self.got: list[tuple[int, object]] = []
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=device_id)
         self.client.username_pw_set(device_id, key)
         self.client.reconnect_delay_set(1, 1)
         self.client.on_connect = lambda *_: self.client.subscribe(f"configurations/{device_id}", 1)
-        self.client.on_message = self._apply
+        self.client.on_message = self._note
         self.client.connect("127.0.0.1", server.mqtt_port)
 
     def __enter__(self) -> Self:
@@ -85,12 +85,14 @@ class Device:
         self.client.publish(f"measurements/{self.device_id}", json.dumps(reading), qos=1)
         return now
 
-    def _apply(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
-        told = json.loads(message.payload)
-        revision = told["revision"]
-        self.applied.append((revision, told["configuration"]))
-        answer = {"heartbeats": [{"revision": revision, "success": True}]}
+    def apply(self) -> None:
+        """Answer that the newest configuration is applied."""
+        answer = {"heartbeats": [{"revision": self.got[-1][0], "success": True}]}
         self.client.publish(f"heartbeats/{self.device_id}", json.dumps(answer), qos=1)
+
+    def _note(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
+        told = json.loads(message.payload)
+        self.got.append((told["revision"], told["configuration"]))
 
 
 class Told:
@@ -178,9 +180,11 @@ class Told:
         enter(page, "Configuration", '{"interval": 30}')
         press(page, "Send to the sensor")
         closed(page)
+        until(lambda: told(page, ".row .state") in ("Not yet published", "On its way"))
+        until(lambda: device.got == [(0, {"interval": 30})])
         # The device answers, and the page says so unasked.
+        device.apply()
         until(lambda: told(page, ".row .state") == "Applied")
-        assert device.applied == [(0, {"interval": 30})]
         self.look("configuration")
 
     def alert(self, device: Device) -> None:
