@@ -148,7 +148,7 @@ class Packer:
             StoreUnavailableError: it ended halfway.
         """
         packed = 0
-        before = first_ingest_id(max(received_before, 0))
+        before = first_ingest_id(received_before)
         async for sensors in self._sensors():
             limits = {number: min(until, _rolled_up(each)) for number, each in sensors.items()}
             packed += await self._pack_sensors(limits, before, early=early)

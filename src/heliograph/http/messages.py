@@ -232,9 +232,9 @@ async def resubmit_messages(wanted: ResubmitMessages, call: TheCall) -> Resubmit
     networks, sensor = await _visible(call, wanted.sensor, Action.EDIT)
     after = _cursor(wanted.cursor, ("body", "cursor"))
     if after is None:
-        after = 0 if wanted.start_time is None else first_ingest_id(max(wanted.start_time, 0))
+        after = 0 if wanted.start_time is None else first_ingest_id(wanted.start_time)
     end = now() + SECOND if wanted.end_time is None else wanted.end_time
-    until, deadline = first_ingest_id(max(end, 0)), now() + RESUBMITTING_SECONDS * SECOND
+    until, deadline = first_ingest_id(end), now() + RESUBMITTING_SECONDS * SECOND
     resubmission = Resubmission(call.services, call, call.actor)
     stored, kept, left = 0, list[ResubmittedMessage](), wanted.limit
     while left:

@@ -16,6 +16,7 @@ INGEST_ID_STEP = 1 << 9
 MAXIMUM_INSTANCE = INGEST_ID_STEP - 1
 # Where its milliseconds begin.
 INGEST_ID_TIME_BIT = 21
+GREATEST_INGEST_ID = (1 << 63) - 1
 
 
 def is_uuid(text: str) -> bool:
@@ -44,8 +45,11 @@ def ingest_id_time(ingest_id: int) -> int:
 
 
 def first_ingest_id(time: int) -> int:
-    """Return the least id that may be made at this time (microseconds) or later."""
-    return time // 1_000 << INGEST_ID_TIME_BIT
+    """Return the least id that may be made at this time (microseconds) or later.
+
+    Of a time before 1970 it is 0, of one after 2109 the greatest that there is.
+    """
+    return min(max(time, 0) // 1_000 << INGEST_ID_TIME_BIT, GREATEST_INGEST_ID)
 
 
 def as_ingest_id(text: str) -> int | None:
@@ -54,4 +58,4 @@ def as_ingest_id(text: str) -> int | None:
     if len(text) != 19 or not (text.isascii() and text.isdecimal()):
         return None
     number = int(text)
-    return number if number < 1 << 63 else None
+    return number if number <= GREATEST_INGEST_ID else None

@@ -141,9 +141,9 @@ class Messages(Subject):
         """Return the newest messages that are wanted."""
         if wanted.networks is not None and not wanted.networks:
             return MessagePage([], 0, False, None)
-        since = first_ingest_id(max(wanted.start, 0))
+        since = first_ingest_id(wanted.start)
         end = now() + _AHEAD if wanted.end is None else wanted.end
-        before = first_ingest_id(max(end, 0))
+        before = first_ingest_id(end)
         if wanted.before is not None:
             before = min(before, wanted.before)
         if wanted.processed is False:
@@ -328,7 +328,7 @@ class _Search:
     async def _scan(self, since: int, before: int) -> int:
         """Look at one stretch after the other; return down to which id."""
         # What is tried first: the last second, or where that is not asked for, as long.
-        length = max(before - first_ingest_id(max(now() - SECOND, 0)), first_ingest_id(SECOND))
+        length = max(before - first_ingest_id(now() - SECOND), first_ingest_id(SECOND))
         most = first = min(FEWEST_SCANNED, MOST_OF_STRETCH)
         while before > since and self.total <= MOST_COUNTED:
             if self._is_full and self._finds_at_once:

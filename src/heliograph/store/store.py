@@ -113,7 +113,7 @@ class Store:
         # at most twice as far back as the newest lies.
         window, since = MINUTE, 1
         while since:
-            since = first_ingest_id(max(now() - window, 0))
+            since = first_ingest_id(now() - window)
             window *= 2
             rows = await self.engine.fetch("newest_ids", since=since)
             if rows:

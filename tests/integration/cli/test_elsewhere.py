@@ -22,6 +22,7 @@ ARGUMENTS = {
     ("user", "activate"): ["ada"],
     ("device", "create"): ["pump"],
     ("device", "rotate"): ["pump"],
+    ("device", "revoke"): ["pump"],
     ("device", "import"): ["devices.csv"],
     ("device", "show"): ["pump"],
     ("device", "deactivate"): ["pump"],

@@ -141,6 +141,24 @@ async def test_a_bad_query_is_a_400_that_names_what_is_wrong(server):
         assert (await server.http.get(f"/messages/{name}")).status_code == 404
 
 
+async def test_any_time_may_be_asked_for(server):
+    # From 2109 on ids have no room for the time.
+    await sent(server, "/packets", {"device_id": "nobody", "measurements": {"t": 1}})
+    for start, end, count in (
+        ("1900-01-01T00:00:00Z", "1901-01-01T00:00:00Z", 0),
+        ("1900-01-01T00:00:00Z", "9999-12-31T23:59:59Z", 1),
+        ("2108-01-01T00:00:00Z", "2110-01-01T00:00:00Z", 0),
+        ("4957-11-21T00:00:00Z", "9999-12-31T23:59:59Z", 0),
+    ):
+        for more in ("", "&kind=measurement&kind=rejected&kind=packet", "&key=measurements.t"):
+            answer = await server.http.get(f"/messages?start_time={start}&end_time={end}{more}")
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["total_count"] == count
+        body = {"start_time": start, "end_time": end}
+        answer = await server.http.post("/messages/resubmit", json=body)
+        assert answer.status_code == 200, answer.text
+
+
 async def resubmitted(server, identifier, headers=ADMIN):
     answer = await server.http.post(f"/messages/{identifier}/resubmit", headers=headers)
     assert answer.status_code == 200, answer.text

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from heliograph.ingest.batch import IngestIds
 from heliograph.model.identifiers import (
+    GREATEST_INGEST_ID,
     INGEST_ID_STEP,
     MAXIMUM_INSTANCE,
+    first_ingest_id,
     ingest_id_time,
     is_device_id,
     is_uuid,
@@ -48,6 +50,11 @@ class TestNames:
 
 
 class TestIngestIds:
+    def test_times_without_ids_have_the_least_or_the_greatest(self):
+        assert first_ingest_id(-1) == first_ingest_id(-(1 << 62)) == 0
+        assert first_ingest_id(4_398_046_511_103_999) < GREATEST_INGEST_ID
+        assert first_ingest_id(1 << 62) == GREATEST_INGEST_ID
+
     @given(st.lists(st.tuples(times, st.integers(0, 5_000)), max_size=30), instances, times)
     def test_ids_increase_whatever_the_clock_does(self, steps, instance, last_time):
         ids = IngestIds(instance, last=last_time // 1_000 << 21 | 77)
