@@ -22,7 +22,7 @@ from heliograph.store.columns import MeasuredColumns
 
 TIMESTAMP: Final = "timestamp"
 FRAME: Final = ("sensor_identifier", "device_id", TIMESTAMP)
-# What a number's text begins with, and null's, which stands for no value.
+# What stands for no value.
 _NULL: Final = "null"
 _END: Final = "\r\n"
 
