@@ -36,13 +36,15 @@ export default function SensorHeartbeatsPage({ params }: PageProps) {
     return list.sort((a, b) => b.creation_timestamp - a.creation_timestamp);
   });
   const own = sensor.data?.sensor_identifier;
+  // What stands above comes first: it would push down what is below.
+  const isRead = sensor.data !== undefined || sensor.failure !== undefined;
   useReloads(["heartbeat"], own, heartbeats.reload);
   useReloads(["heartbeat", "presence", "measurement", "log"], own, sensor.reload);
   return (
     <>
       <SensorHead network={network.data} sensor={sensor} />
       {sensor.data && <State sensor={sensor.data} />}
-      <Show loaded={heartbeats}>
+      <Show loaded={isRead ? heartbeats : { ...heartbeats, data: undefined }}>
         {(list) =>
           list.length === 0 ? (
             <Empty title={words.empty}>

@@ -1,1 +1,0 @@
-import{G as e,N as t,f as n}from"./index-NkK7Imkq.js";function r({text:r}){let[i,a]=e(!1),o=navigator.clipboard;return n(`div`,{class:`copied`,children:[n(`pre`,{tabIndex:0,children:r}),o&&n(`button`,{type:`button`,class:`button`,onClick:()=>void o.writeText(r).then(()=>a(!0)),children:i?t.addSensor.copied:t.addSensor.copy})]})}export{r as t};
