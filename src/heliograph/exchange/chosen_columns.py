@@ -4,7 +4,6 @@ It leaves out what tells a row from a repeat, and so needs a fraction of the tim
 tables: packed history is read column by column, and only those that are asked for.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -51,17 +50,15 @@ class ChosenColumns(NamedTuple):
         """Return rows of a sensor."""
         frame = dict(zip(FRAME, (names.identifier, names.device_id or ""), strict=False))
         values = dict(zip(self.attributes, found.values, strict=True))
-        cells: list[Sequence[str] | itertools.repeat[str]] = []
+        cells: list[Sequence[str]] = []
         for heading in self.headings:
             if heading == TIMESTAMP:
                 cells.append(moment_texts(found.times))
             elif heading in frame:
-                cells.append(itertools.repeat(cells_of(self._quoted([frame[heading]]))[0]))
+                cells.append([*cells_of(self._quoted([frame[heading]]))] * len(found.times))
             else:
                 cells.append(self._cells(values[heading]))
-        if all(isinstance(each, itertools.repeat) for each in cells):
-            cells = [list(itertools.islice(each, len(found.times))) for each in cells]
-        return (_END.join(map(",".join, zip(*cells, strict=False))) + _END).encode()
+        return (_END.join(map(",".join, zip(*cells, strict=True))) + _END).encode()
 
     def _cells(self, values: list[Any]) -> Sequence[str]:
         kinds = set(map(type, values))

@@ -20,7 +20,7 @@ from heliograph.http.records import Representation
 from heliograph.http.resources import KnownCall, Resource, TheCall, found
 from heliograph.http.resubmission import Resubmission, Resubmitted
 from heliograph.http.schemas import PageLimit, Text, Time
-from heliograph.model.identifiers import first_ingest_id
+from heliograph.model.identifiers import GREATEST_INGEST_ID, first_ingest_id
 from heliograph.model.records import Kind, RejectedMessage
 from heliograph.model.time import DAY, SECOND, now, to_rfc3339
 from heliograph.mqtt.topics import TopicKind
@@ -106,7 +106,7 @@ def _cursor(text: str | None, location: tuple[str, str]) -> int | None:
         return None
     if len(text) > _LONGEST_ID or not (text.isascii() and text.isdecimal()):
         raise validation_error(location, "value_error", "is no cursor of an answer")
-    return min(int(text), (1 << 63) - 1)
+    return min(int(text), GREATEST_INGEST_ID)
 
 
 def _check_order(start: int | None, end: int | None, where: str) -> None:
