@@ -3,13 +3,23 @@
 An export is streamed with constant memory, ended with the client, and cut when it fails: a page is
 read, encoded and sent before the next is read. A slow client slows the reading, and what waits in
 between is what the socket's own buffers hold.
+
+Damaged chunks are a failure, unless the caller says to leave them out. Then all are looked through
+before the answer begins, so that its header names what is missing.
 """
 
 import asyncio
 import dataclasses
 import zlib
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+)
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -55,6 +65,7 @@ from heliograph.ingest.state import PipelineState
 from heliograph.model.principal import Principal
 from heliograph.model.records import Kind
 from heliograph.model.time import LATEST, OLDEST
+from heliograph.store.chunks import LEFT_OUT
 from heliograph.store.telemetry import ExportedSensor
 
 if TYPE_CHECKING:
@@ -129,6 +140,13 @@ class Wanted:
             Literal["gzip"] | None,
             Query(description="`gzip`: answer a `.gz` file, whatever Accept-Encoding says"),
         ] = None,
+        damaged: Annotated[
+            Literal["skip"] | None,
+            Query(
+                description="`skip`: leave out what is packed in damaged chunks, which"
+                " X-Damaged-Chunks names; else they are a failure"
+            ),
+        ] = None,
     ) -> None:
         check_order(start, end)
         kinds = tuple(Kind(name) for name in dict.fromkeys(kind or ["measurement"]))
@@ -146,6 +164,7 @@ class Wanted:
             kinds, OLDEST if start is None else start, LATEST + 1 if end is None else end
         )
         self.archive = compress is not None
+        self.skips_damaged = damaged is not None
         encodings = weights(request.headers.get("accept-encoding", ""))
         accepts_gzip = encodings.get("gzip", 0.0) > 0
         self.encoded = not self.archive and form is not Format.PARQUET and accepts_gzip
@@ -320,7 +339,11 @@ class _Export:
                 wide=wide,
                 columns=columns,
             )
-            rows = in_turn(self._permitted(rows), slots, self.call.services.http_ingest.state)
+            if wanted.skips_damaged and Kind.MEASUREMENT in wanted.range.kinds:
+                async for sensor in self.sensors():
+                    await store.chunks.verify(sensor.number, wanted.range.start, wanted.range.end)
+            rows = _undamaged(self._permitted(rows))
+            rows = in_turn(rows, slots, self.call.services.http_ingest.state)
             if columns is not None:
                 begin, data = columns.heading(), _data(rows)
             elif packing is None:
@@ -361,6 +384,34 @@ class _Export:
             return True
         sensor = await self.call.registry.find_number(number)
         return sensor is not None and sensor.network_identifier == self.network
+
+
+async def _undamaged(
+    rows: AsyncGenerator[EncodedPage, None],
+) -> AsyncGenerator[EncodedPage, None]:
+    """Yield the pages while they lack nothing but what is known to be damaged by now.
+
+    Raises:
+        HeliographError: DAMAGED_CHUNKS, one was left out.
+    """
+    left_out = LEFT_OUT.get()
+    if left_out is None:
+        left_out = set()
+    known = {*left_out}
+    async with aclosing(rows):
+        async for page in rows:
+            _refuse_damaged(left_out - known)
+            yield page
+    _refuse_damaged(left_out - known)
+
+
+def _refuse_damaged(chunks: Collection[int]) -> None:
+    if chunks:
+        named = ", ".join(map(str, sorted(chunks)))
+        raise HeliographError(
+            ErrorCode.DAMAGED_CHUNKS,
+            f"What is packed in damaged chunks can't be read ({named}); damaged=skip leaves it out",
+        )
 
 
 def _chosen(wide: Wide, wanted: Wanted) -> ChosenColumns:
@@ -447,7 +498,9 @@ class ExportResponse(Response):
         except _StalledError:
             await self._cut_off(scope, receive, "its client takes nothing")
         except HeliographError as error:
-            await self._cut_off(scope, receive, f"the right to it has ended: {error.detail}")
+            is_damage = error.code is ErrorCode.DAMAGED_CHUNKS
+            reason = error.detail if is_damage else f"the right to it has ended: {error.detail}"
+            await self._cut_off(scope, receive, reason)
         finally:
             sending.cancel()
             leaving.cancel()

@@ -384,6 +384,15 @@ class Chunks(Subject):
                 break
         return found
 
+    async def verify(self, sensor: int, start: int, end: int) -> None:
+        """Tell what is damaged of the chunks that have rows from `start` to before `end`."""
+        spans = json_text([(sensor, start, end - 1)])
+        for part in read_together(await self._engine.fetch("chunks_of_spans", spans=spans)):
+            # One that is gone by now was made anew of what was whole.
+            chunks = await self._engine.fetch("chunks_by_id", ids=json_text(part))
+            nothing: dict[int, Sequence[int]] = dict.fromkeys(part, ())
+            await asyncio.to_thread(self._chosen, chunks, nothing, _verified)
+
     def tell_damaged(self, number: int, error: DamagedChunkError) -> None:
         """Say once of each chunk that it is damaged, and left out; note it for who reads it."""
         if (noted := LEFT_OUT.get()) is not None:
@@ -734,6 +743,11 @@ def _rows_at(packed: PackedRows, keys: Sequence[Cursor]) -> list[MeasurementRow]
         first, last = bisect_left(times, time), bisect_right(times, time)
         found += [row for row in packed.rows(first, last) if _position(row) in wanted]
     return found
+
+
+def _verified(packed: PackedRows, _: Sequence[int]) -> Sequence[Row]:
+    packed.verify()
+    return ()
 
 
 def chosen_rows(packed: PackedRows, positions: Sequence[int]) -> list[Row]:

@@ -1,32 +1,40 @@
 """A chunk that is not as it was written: every answer that lacks something says so."""
 
+import asyncio
+import gzip
+import io
+
+import pyarrow.parquet as pq
+import pytest
+
 from heliograph.model.time import HOUR, MINUTE, to_rfc3339
 from heliograph.store.engine import Batch
 from heliograph.store.pages import GREATEST, LEAST
-from integration.http.conftest import ADMIN
+from integration.http.conftest import ADMIN, ADMIN_KEY
 from rows import NOON, measurement
 
 DAMAGED = "x-damaged-chunks"
 
 
-async def packed(here):
-    """Store an hour, but for its last minute packed; return the rows."""
+async def packed(here, hours=1):
+    """Store some hours, but for the last minute packed by the hour; return the rows."""
     await here.device("pump-1")
     sensor = (await here.services.store.sensors.find("pump-1")).number
-    rows = [measurement(sensor, NOON + at * MINUTE, {"t": at / 4}) for at in range(60)]
+    rows = [measurement(sensor, NOON + at * MINUTE, {"t": at / 4}) for at in range(60 * hours)]
     store = here.services.store
     await store.write(Batch(measurements=rows, attributes=[(sensor, "t")]))
-    await store.chunks.pack(sensor, NOON, NOON + HOUR)
+    for hour in range(hours):
+        await store.chunks.pack(sensor, NOON + hour * HOUR, NOON + (hour + 1) * HOUR)
     return rows
 
 
 async def damage(store):
-    """Have the only chunk stored with a flipped byte in each column; return its id."""
+    """Have the newest chunk stored with a flipped byte in each column; return its id."""
     names = ("first", "first_fingerprint", "last", "last_fingerprint", "head", "body")
     place = {name: LEAST if name.startswith("first") else GREATEST for name in names[:4]}
-    [row] = await store.engine.fetch("chunks_between", sensor=1, **place, limit=2)
+    row = (await store.engine.fetch("chunks_between", sensor=1, **place, limit=9))[-1]
     [(_, _, first_id, last_id, count, _)] = await store.engine.fetch(
-        "packed_of_sensor", sensor=1, since=0, before=GREATEST, below=GREATEST, limit=2
+        "packed_of_sensor", sensor=1, since=0, before=GREATEST, below=GREATEST, limit=1
     )
     ids = {"first_id": first_id, "last_id": last_id, "row_count": count}
 
@@ -53,8 +61,9 @@ async def test_each_answer_names_what_it_left_out(site):
             f"/sensors/pump-1/measurements?{span}&attribute=t&points=20": True,
             f"/sensors/pump-1/aggregates?{span}&bucket=1m": True,
             f"/devices/pump-1/history?{span}": True,
-            f"/sensors/pump-1/export?{span}": True,
-            f"/sensors/pump-1/export?{span}&layout=wide&column=t": True,
+            f"/sensors/pump-1/export?{span}&damaged=skip": True,
+            f"/sensors/pump-1/export?{span}&damaged=skip&layout=wide&column=t": True,
+            f"/sensors/pump-1/export?{span}&damaged=skip&kind=log": False,
             f"/messages?start_time={to_rfc3339(NOON - HOUR)}&key=t": True,
             f"/messages/{rows[1][0]}": True,
             f"/devices/pump-1/history?start={to_rfc3339(NOON + 59 * MINUTE)}&end={end}": False,
@@ -69,3 +78,62 @@ async def test_each_answer_names_what_it_left_out(site):
             answer = await here.http.get(path, headers=ADMIN)
             assert answer.status_code == (404 if path.endswith(str(rows[1][0])) else 200), path
             assert answer.headers.get(DAMAGED) == (str(number) if lacks else None), path
+
+
+async def test_an_export_is_refused_where_its_first_page_lacks_something(site):
+    async with site() as here:
+        await packed(here)
+        number = await damage(here.services.store)
+        for query in ("", "?format=jsonl", "?format=parquet", "?layout=wide&column=t"):
+            answer = await here.http.get(f"/sensors/pump-1/export{query}", headers=ADMIN)
+            assert (answer.status_code, answer.json()["code"]) == (500, "DAMAGED_CHUNKS"), query
+            assert f"({number})" in answer.json()["detail"]
+            assert answer.headers[DAMAGED] == str(number)
+        # What lies beside it can be had as before.
+        before = f"end={to_rfc3339(NOON)}"
+        answer = await here.http.get(f"/sensors/pump-1/export?{before}", headers=ADMIN)
+        assert (answer.status_code, DAMAGED in answer.headers) == (200, False)
+        assert here.exports.running == 0
+
+
+@pytest.mark.parametrize(
+    "query", ["format=csv", "format=jsonl&compress=gzip", "layout=wide&column=t"]
+)
+async def test_damage_behind_the_first_page_cuts_an_export_unless_it_is_to_be_skipped(
+    site, serving, tmp_path, query
+):
+    async with site() as here, serving(here.web) as port:
+        await packed(here, hours=3)
+        url = f"http://127.0.0.1:{port}/sensors/pump-1/export?{query}"
+        assert await curl(url, tmp_path) == 0
+        whole = lines_of(tmp_path)
+        number = await damage(here.services.store)
+        # Partial file.
+        assert await curl(url, tmp_path) == 18
+        assert DAMAGED not in (tmp_path / "head").read_text().lower()
+        assert await curl(f"{url}&damaged=skip", tmp_path) == 0
+        assert f"{DAMAGED}: {number}\n" in (tmp_path / "head").read_text().lower()
+        assert len(lines_of(tmp_path)) == len(whole) - 59
+        assert set(lines_of(tmp_path)) < set(whole)
+
+
+async def test_damage_behind_the_first_page_is_named_before_parquet_begins(site):
+    async with site() as here:
+        await packed(here, hours=3)
+        number = await damage(here.services.store)
+        path = "/sensors/pump-1/export?format=parquet&damaged=skip"
+        answer = await here.http.get(path, headers=ADMIN)
+        assert answer.headers[DAMAGED] == str(number)
+        assert pq.read_table(io.BytesIO(answer.content)).num_rows == 2 * 60 + 1
+
+
+async def curl(url, folder):
+    """Download it as an administrator; return curl's exit code."""
+    files = ["-D", str(folder / "head"), "-o", str(folder / "body")]
+    command = ["curl", "-sS", "-H", f"X-API-Key: {ADMIN_KEY}", *files, url]
+    return await (await asyncio.create_subprocess_exec(*command)).wait()
+
+
+def lines_of(folder):
+    body = (folder / "body").read_bytes()
+    return (gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body).splitlines()
