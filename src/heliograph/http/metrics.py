@@ -129,6 +129,8 @@ class HeliographCollector(Collector):
         text = "Measurements, logs and heartbeats committed"
         yield _counter("ingest_rows", text, state.rows_total)
         yield _counter("ingest_duplicates", "Repeats that were dropped", state.duplicates_total)
+        text = "Measurements stored that may be in a damaged chunk already"
+        yield _counter("ingest_possible_repeats", text, state.possible_repeats_total)
         text = "Elements stored with their time of receipt, since what they gave is no time"
         yield _counter("ingest_retimed", text, state.retimed_total)
         yield _counter("ingest_commits", "Transactions committed", state.commits_total)

@@ -12,11 +12,11 @@ import asyncio
 import contextlib
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -51,10 +51,12 @@ from heliograph.model.records import Kind
 from heliograph.model.time import SECOND, now
 from heliograph.store import Store
 from heliograph.store.actions import DueAction
-from heliograph.store.engine import Batch, Written
+from heliograph.store.engine import Batch, Unsearched, Written
 
 log = structlog.get_logger()
 
+# Damaged chunks of which it is remembered that they were told.
+_UNSEARCHED_KNOWN: Final = 1_000
 _is_over = attrgetter("is_over")
 
 # Plain messages of one origin become one, up to so many rows.
@@ -134,6 +136,7 @@ class Pipeline:
         # Tells other servers of what was committed; None: there can be none.
         self.elsewhere: Announcer | None = None
         self._commit_seconds = 0.0
+        self._unsearched: set[int] = set()
         # Whether anybody watches what is committed: who begins to says so by `watch`.
         self.watched = False
         self._waiting: deque[Message] = deque()
@@ -465,6 +468,8 @@ class Pipeline:
             written.duplicates.update(found)
             if written.duplicates:
                 _assign_duplicates(messages, written.duplicates)
+            if written.unsearched:
+                self._note_unsearched(written.unsearched)
             if written.flagged:
                 _assign_flagged(messages, written.flagged)
             return
@@ -476,6 +481,16 @@ class Pipeline:
                 await message.resolve()
                 message.resolve = None
         return await drop_repeats(messages, self._store.deliveries)
+
+    def _note_unsearched(self, chunks: Mapping[int, Unsearched]) -> None:
+        """Count what may have been stored twice; say once of each chunk that it can't tell."""
+        for number, chunk in chunks.items():
+            self.state.possible_repeats_total += chunk.rows
+            if number not in self._unsearched and len(self._unsearched) < _UNSEARCHED_KNOWN:
+                self._unsearched.add(number)
+                log.warning(
+                    "chunk damaged, repeats of it are stored", chunk=number, reason=chunk.reason
+                )
 
     def _note_outage(self, error: StoreUnavailableError) -> None:
         if self.state.database_available:

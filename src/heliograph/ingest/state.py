@@ -16,6 +16,8 @@ class PipelineState:
     rows_total: int = 0
     bytes_total: int = 0
     duplicates_total: int = 0
+    # Stored, although a damaged chunk may have them.
+    possible_repeats_total: int = 0
     retimed_total: int = 0
     commits_total: int = 0
     # How long transactions took, and how long the first message of each had waited when it was

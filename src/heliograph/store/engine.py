@@ -169,6 +169,13 @@ class Batch:
             rows.sort(key=_key)
 
 
+class Unsearched(NamedTuple):
+    """A damaged chunk: how many rows may repeat what is in it, as far as can be told; and why."""
+
+    rows: int
+    reason: str
+
+
 @dataclasses.dataclass(slots=True)
 class Written:
     """What a committed batch came to.
@@ -177,13 +184,14 @@ class Written:
     that was stored before it. Rows that are not in it were inserted. `flagged` are the ids of
     heartbeats that name a revision which does not exist. `observed` are rule and sensor of the
     observations that were stored or had been; None: that is not known. `claimed` are the batch's
-    actions that were entered, as claimed.
+    actions that were entered, as claimed. `unsearched` are damaged chunks, by their ids.
     """
 
     duplicates: dict[int, int] = dataclasses.field(default_factory=dict)
     flagged: set[int] = dataclasses.field(default_factory=set)
     observed: set[tuple[str, int]] | None = None
     claimed: Sequence[Row] = ()
+    unsearched: dict[int, Unsearched] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(slots=True)

@@ -454,7 +454,7 @@ class PostgresqlWriter:
             await self._stage(connection, loads, batch, written.duplicates)
         if late:
             fetch = functools.partial(self._fetch, connection)
-            written.duplicates |= await drop_packed_repeats(fetch, batch.measurements, late)
+            await drop_packed_repeats(fetch, batch.measurements, late, written)
         if others:
             await self._write_others(connection, batch, written)
         if heartbeats:
@@ -574,7 +574,8 @@ class PostgresqlWriter:
         if table == "measurement" and len(found) < len(rows):
             # Packed since.
             gone = [row for row in rows if row[0] not in found]
-            found |= await find_packed(functools.partial(self._fetch, connection), gone)
+            fetch = functools.partial(self._fetch, connection)
+            found |= await find_packed(fetch, gone, {})
         for row in rows:
             earlier = found.get(row[0])
             if earlier is None:

@@ -120,7 +120,7 @@ class Turn:
         rows = await self._fetch(query, **key)
         if not rows and kind is Kind.MEASUREMENT:
             wanted = 0, sensor, timestamp, fingerprint, 0, None, None, ""
-            rows = list((await find_packed_rows(self._fetch, [wanted])).values())
+            rows = list((await find_packed_rows(self._fetch, [wanted], {})).values())
         return rows[0] if rows else None
 
 

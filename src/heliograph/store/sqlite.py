@@ -682,9 +682,7 @@ class SqliteWriter:
         async def fetch(query: str, **parameters: Any) -> Sequence[Row]:
             return self.fetch(query, parameters)
 
-        repeats = _result(lambda opened: drop_packed_repeats(opened.fetch, rows, late), fetch)
-        if repeats:
-            written.duplicates |= repeats
+        if _result(lambda opened: drop_packed_repeats(opened.fetch, rows, late, written), fetch):
             late = self._lateness.late_hours(rows, written.duplicates)
         if new := [hour for hour in late if hour not in self._marked]:
             _execute(connection, _MARK, new)

@@ -3,11 +3,14 @@
 import asyncio
 import gzip
 import io
+import json
 
 import pyarrow.parquet as pq
 import pytest
+from structlog.testing import capture_logs
 
-from heliograph.model.time import HOUR, MINUTE, to_rfc3339
+from heliograph.model.time import DAY, HOUR, MINUTE, to_rfc3339
+from heliograph.rollups.task import Rolling
 from heliograph.store.engine import Batch
 from heliograph.store.pages import GREATEST, LEAST
 from integration.http.conftest import ADMIN, ADMIN_KEY
@@ -137,3 +140,41 @@ async def curl(url, folder):
 def lines_of(folder):
     body = (folder / "body").read_bytes()
     return (gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body).splitlines()
+
+
+async def test_repeats_of_what_is_damaged_are_stored_counted_and_told_once(site):
+    """They fill the gap: to lose what a device sends is worse than to have it twice."""
+    async with site() as here:
+        rows = await packed(here)
+
+        async def at_once():
+            pass
+
+        await Rolling(here.services.store, at_once).advance(NOON + DAY)
+        repeats = [
+            {"device_id": "pump-1", "timestamp": to_rfc3339(row[2]), **json.loads(row[7])}
+            for row in rows[:30]
+        ]
+
+        async def sent(readings):
+            answer = await here.http.post("/ingest/batch", json=readings, headers=ADMIN)
+            assert answer.status_code == 201, answer.text
+            return answer.json()["accepted"], answer.json()["duplicates"]
+
+        assert await sent(repeats) == (0, 30)
+        number = await damage(here.services.store)
+        between = {"device_id": "pump-1", "timestamp": to_rfc3339(NOON + 1), "t": 1}
+        with capture_logs() as logs:
+            assert await sent([*repeats[:20], between]) == (21, 0)
+            # What has been stored again is known by itself.
+            assert await sent(repeats) == (10, 20)
+        told = [each for each in logs if each["event"] == "chunk damaged, repeats of it are stored"]
+        assert [each["chunk"] for each in told] == [number]
+        metrics = (await here.http.get("/metrics", headers=ADMIN)).text
+        assert "heliograph_ingest_possible_repeats_total 31.0\n" in metrics
+        span = f"start={to_rfc3339(NOON)}&end={to_rfc3339(NOON + HOUR)}"
+        page = await here.http.get(f"/devices/pump-1/history?{span}", headers=ADMIN)
+        values = [row["metrics"]["t"] for row in page.json()]
+        assert values == [59 / 4, *(at / 4 for at in range(29, 0, -1)), 1, 0]
+        [fault] = await here.services.store.chunks.faults(30)
+        assert fault.startswith(f"chunk {number} of sensor 1: ")

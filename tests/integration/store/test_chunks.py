@@ -356,7 +356,7 @@ async def test_repeats_of_several_chunks_are_found_among_what_is_new(store, sens
     known = {row[0]: earlier[0] for row, earlier in zip(sent[:22], rows, strict=False)}
     sent += [reading(sensor, at, 2) for at in range(24)]
     # As they come from several devices' queues: in no order.
-    assert await find_packed(store.engine.fetch, sent[::3] + sent[1::3] + sent[2::3]) == known
+    assert await find_packed(store.engine.fetch, sent[::3] + sent[1::3] + sent[2::3], {}) == known
 
 
 async def test_a_chunk_that_is_made_anew_before_it_is_read_is_found_again(
@@ -376,7 +376,7 @@ async def test_a_chunk_that_is_made_anew_before_it_is_read_is_found_again(
     fetch = store.engine.fetch
     monkeypatch.setattr(store.engine, "fetch", crosswise)
     late = [reading(sensor, 1, 1)]
-    assert await find_packed(crosswise, [again(rows[2])]) != {}
+    assert await find_packed(crosswise, [again(rows[2])], {}) != {}
     late = [reading(sensor, 1, 2)]
     keys = [row[2:4] for row in rows[:3]]
     assert len(await store.measurements.named(sensor, keys, lambda row: row)) == 3
