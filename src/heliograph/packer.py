@@ -25,7 +25,10 @@ from heliograph.packed.pieces import FEWEST_ROWS, next_piece
 from heliograph.store import Store
 from heliograph.store.chunks import ChangedMeanwhileError, Prepared
 from heliograph.store.duties import Duty, DutyName
+from heliograph.store.engine import Drop
+from heliograph.store.months import month_of
 from heliograph.store.pages import GREATEST, LEAST
+from heliograph.store.removal import KeptKind
 
 log = structlog.get_logger()
 
@@ -87,6 +90,8 @@ class Packer:
         self._rows_a_second = 0.0
         self._unpackable: set[tuple[int, int]] = set()
         self._has_told = False
+        # Of which rows were packed since they were looked at; None: nobody knows.
+        self._months: set[int] | None = None
 
     async def run(self) -> None:
         """Pack every ten minutes, for ever."""
@@ -152,11 +157,30 @@ class Packer:
         async for sensors in self._sensors():
             limits = {number: min(until, _rolled_up(each)) for number, each in sensors.items()}
             packed += await self._pack_sensors(limits, before, early=early)
+        await self._drop_emptied(until)
         await self._shorten()
         self.state.last_run_at = self._moment()
         if packed:
             log.info("measurements packed", rows=packed)
         return packed
+
+    async def _drop_emptied(self, until: int) -> None:
+        """Drop months of PostgreSQL that have ended by then, and whose last row was packed.
+
+        What comes late for one finds it made again.
+        """
+        left: set[int] = set()
+        for partition in await self._store.removal.partitions(KeptKind.MEASUREMENTS, until):
+            if self._months is not None and partition.month not in self._months:
+                continue
+            began = asyncio.get_running_loop().time()
+            became = await self._store.removal.drop_empty(partition)
+            if became is Drop.DROPPED:
+                log.info("partition dropped", partition=partition.name, reason="all is packed")
+            elif became is Drop.BUSY:
+                left.add(partition.month)
+            await self._rest(asyncio.get_running_loop().time() - began)
+        self._months = left
 
     async def _shorten(self) -> None:
         """Give back the room of what was packed, or removed, a step at a time."""
@@ -255,6 +279,8 @@ class Packer:
             [prepared] = together
             starts[prepared.sensor] = prepared.hot[-1][TIMESTAMP] + 1
             return 0
+        if self._months is not None:
+            self._months.update(month_of(each.hot[0][TIMESTAMP]) for each in together)
         rows = sum(len(each.hot) for each in together)
         took = asyncio.get_running_loop().time() - began
         self._rows_a_second = rows / max(took, 0.001)

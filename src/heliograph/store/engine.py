@@ -328,6 +328,9 @@ class Engine(Protocol):
     ) -> Drop:
         """Drop a month of measurements or logs, unless a row of it is not due at the moment."""
 
+    async def drop_empty_partition(self, table: str, month: int) -> Drop:
+        """Drop a month of measurements, unless it has a row."""
+
     async def used(self) -> int:
         """Return the bytes that what is stored takes: live pages, and the log of writes."""
 

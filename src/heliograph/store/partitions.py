@@ -1,6 +1,6 @@
 """The partitions of measurements and logs on PostgreSQL: calendar months in UTC."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -80,19 +80,18 @@ class Partitions:
         connection: Any,
         table: str,
         month: int,
+        kept: Query,
+        known: Mapping[str, int],
         *,
-        moment: int,
-        default_days: int,
         hold: Callable[[], Awaitable[None]],
     ) -> Drop:
-        """Drop the partition of a month, unless a row of it is not due; errors are the driver's.
+        """Drop the partition of a month, unless a query says to keep it; errors are the driver's.
 
-        `hold` makes sure, within the transaction, that this server may.
+        `known` are the query's parameters, but for where the month starts and ends. `hold` makes
+        sure, within the transaction, that this server may.
         """
         name = f"{table}_{month_name(month)}"
-        kept = self._queries[f"{table}s_keep_partition"]
-        known = {"start": month_start(month), "end": month_start(month + 1)}
-        known |= {"moment": moment, "default_days": default_days, "by_floors": True}
+        known = {"start": month_start(month), "end": month_start(month + 1), **known}
         try:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = {DROP_LOCK_MILLISECONDS}")

@@ -833,6 +833,20 @@ class PostgresqlEngine:
         self, table: str, month: int, *, moment: int, default_days: int
     ) -> Drop:
         """Drop it on a connection of its own: the writer goes on with the other months."""
+        return await self._drop(
+            table,
+            month,
+            f"{table}s_keep_partition",
+            moment=moment,
+            default_days=default_days,
+            by_floors=True,
+        )
+
+    async def drop_empty_partition(self, table: str, month: int) -> Drop:
+        """Drop it in the same way."""
+        return await self._drop(table, month, f"{table}s_in_partition")
+
+    async def _drop(self, table: str, month: int, kept: str, **known: int) -> Drop:
         try:
             connection = await connect_writer(self._dsn)
         except Exception as error:
@@ -842,8 +856,8 @@ class PostgresqlEngine:
                 connection,
                 table,
                 month,
-                moment=moment,
-                default_days=default_days,
+                self._queries[kept],
+                known,
                 hold=lambda: hold_duty(connection, self._queries),
             )
         except Exception as error:

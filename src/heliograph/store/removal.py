@@ -228,6 +228,16 @@ class Removal(Subject):
             by_floors=by_floors,
         )
 
+    async def drop_empty(self, partition: Partition) -> Drop:
+        """Drop a partition of measurements, unless it has a row."""
+        if await self._engine.fetch(
+            "measurements_in_partition", start=month_start(partition.month), end=partition.end
+        ):
+            return Drop.KEPT
+        return await self._engine.drop_empty_partition(
+            PARTITIONED[KeptKind.MEASUREMENTS], partition.month
+        )
+
     async def remove_unknown_packets(self, end: int, limit: int) -> Removed:
         """Remove so many packets of devices that are not known, made before a time."""
         found = await self._engine.fetch("unknown_packets_due", end=end, limit=limit)

@@ -1071,6 +1071,11 @@ class SqliteEngine:
         del table, month, moment, default_days
         return Drop.KEPT
 
+    async def drop_empty_partition(self, table: str, month: int) -> Drop:
+        """Keep it: a file has none."""
+        del table, month
+        return Drop.KEPT
+
     async def used(self) -> int:
         """Count the pages in use and the write-ahead log, which lies beside the file."""
         [(live,)] = await self.fetch("disk_used")

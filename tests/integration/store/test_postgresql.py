@@ -13,11 +13,15 @@ from database_copies import migrated_postgresql
 from heliograph.errors import RowError, StoreUnavailableError
 from heliograph.model.retention import Cutoffs, Retention
 from heliograph.model.time import OLDEST
+from heliograph.packer import Packer
 from heliograph.retention import runs as runs_module
 from heliograph.retention.runs import RetentionRuns
+from heliograph.rollups.task import Rolling
 from heliograph.store import open_store, postgresql
 from heliograph.store.engine import Batch, Drop
 from heliograph.store.months import month_start
+from heliograph.store.pages import LEAST
+from heliograph.store.removal import Partition
 from rows import NOON, again, heartbeat, log, measurement
 
 DAY = 86_400_000_000
@@ -522,3 +526,61 @@ async def test_what_comes_while_its_partition_is_dropped_is_stored(store, execut
         assert became is not Drop.KEPT
         await store.write(Batch(measurements=[measurement(sensor, NOON + 1_000)]))
         assert partitions(execute) == ["2026_01", "past"]
+
+
+async def packed_until_noon(store):
+    async def at_once():
+        pass
+
+    rolling = Rolling(store, at_once)
+    await rolling.advance(NOON)
+    mark = await rolling.newest_mark()
+    while await rolling.redo(mark):
+        pass
+    packer = Packer(store, 0, moment=lambda: NOON, rests=False)
+
+    async def pack():
+        await packer.pack(NOON, received_before=NOON + DAY)
+
+    await pack()
+    return pack
+
+
+async def test_a_month_is_dropped_once_all_of_it_is_packed(store, execute, postgresql_url):
+    sensor, silent = [
+        (await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)).number
+        for _ in range(2)
+    ]
+    november, december = NOON - 60 * DAY, NOON - 30 * DAY
+    times = [*(december + at for at in range(80)), *(november + at for at in range(80)), NOON]
+    rows = [measurement(sensor, time) for time in times]
+    await store.write(Batch(measurements=[*rows, measurement(silent, november)]))
+    with psycopg.connect(postgresql_url) as reading:
+        reading.execute("SELECT count(*) FROM measurement")
+        pack = await packed_until_noon(store)
+        assert partitions(execute) == ["2025_11", "2025_12", "2026_01", "past"]
+    # The newest row of who is silent is a row, and keeps its month.
+    await pack()
+    assert partitions(execute) == ["2025_11", "2026_01", "past"]
+    # What comes late makes it again; repeats are found where they are.
+    late = measurement(sensor, december + 100)
+    repeat = again(rows[0])
+    written = await store.write(Batch(measurements=[late, repeat]))
+    assert written.duplicates == {repeat[0]: rows[0][0]}
+    assert partitions(execute) == ["2025_11", "2025_12", "2026_01", "past"]
+    page = await store.measurements.page(sensor, key=LEAST, limit=1_000)
+    assert [row.timestamp for row in page] == sorted([*times, late[2]])
+
+
+async def test_what_comes_while_its_emptied_month_is_dropped_is_stored(store, execute):
+    sensor = (await store.sensors.create(identifier=str(uuid.uuid4()), created_at=1)).number
+    partition = Partition("measurement_2026_01", MONTH, 0, 0)
+    late = [measurement(sensor, NOON + at) for at in range(20)]
+    await store.write(Batch(measurements=[measurement(sensor, NOON - DAY)]))
+    assert await store.removal.drop_empty(partition) is Drop.KEPT
+    execute("DELETE FROM measurement")
+    await asyncio.gather(
+        store.removal.drop_empty(partition),
+        *(store.write(Batch(measurements=[row])) for row in late),
+    )
+    assert execute("SELECT count(*) FROM measurement") == [(20,)]

@@ -203,6 +203,9 @@ AND EXISTS (
 )
 LIMIT 1;
 
+-- name: measurements_in_partition(start, end)
+SELECT 1 FROM measurement WHERE timestamp >= :start AND timestamp < :end LIMIT 1;
+
 -- name: logs_keep_partition(start, end, moment, default_days)
 WITH RECURSIVE present (sensor) AS (
     (
