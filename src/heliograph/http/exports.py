@@ -4,8 +4,8 @@ An export is streamed with constant memory, ended with the client, and cut when 
 read, encoded and sent before the next is read. A slow client slows the reading, and what waits in
 between is what the socket's own buffers hold.
 
-Damaged chunks are a failure, unless the caller says to leave them out. Then all are looked through
-before the answer begins, so that its header names what is missing.
+Damaged chunks are left out, and named in the header. One that is met later cuts the answer once all
+else is sent, unless the caller has all looked through before it begins.
 """
 
 import asyncio
@@ -143,8 +143,8 @@ class Wanted:
         damaged: Annotated[
             Literal["skip"] | None,
             Query(
-                description="`skip`: leave out what is packed in damaged chunks, which"
-                " X-Damaged-Chunks names; else they are a failure"
+                description="`skip`: look for damaged chunks before anything is sent, so that"
+                " X-Damaged-Chunks names each; else one met later cuts the answer at its end"
             ),
         ] = None,
     ) -> None:
@@ -342,8 +342,7 @@ class _Export:
             if wanted.skips_damaged and Kind.MEASUREMENT in wanted.range.kinds:
                 async for sensor in self.sensors():
                     await store.chunks.verify(sensor.number, wanted.range.start, wanted.range.end)
-            rows = _undamaged(self._permitted(rows))
-            rows = in_turn(rows, slots, self.call.services.http_ingest.state)
+            rows = in_turn(self._permitted(rows), slots, self.call.services.http_ingest.state)
             if columns is not None:
                 begin, data = columns.heading(), _data(rows)
             elif packing is None:
@@ -384,34 +383,6 @@ class _Export:
             return True
         sensor = await self.call.registry.find_number(number)
         return sensor is not None and sensor.network_identifier == self.network
-
-
-async def _undamaged(
-    rows: AsyncGenerator[EncodedPage, None],
-) -> AsyncGenerator[EncodedPage, None]:
-    """Yield the pages while they lack nothing but what is known to be damaged by now.
-
-    Raises:
-        HeliographError: DAMAGED_CHUNKS, one was left out.
-    """
-    left_out = LEFT_OUT.get()
-    if left_out is None:
-        left_out = set()
-    known = {*left_out}
-    async with aclosing(rows):
-        async for page in rows:
-            _refuse_damaged(left_out - known)
-            yield page
-    _refuse_damaged(left_out - known)
-
-
-def _refuse_damaged(chunks: Collection[int]) -> None:
-    if chunks:
-        named = ", ".join(map(str, sorted(chunks)))
-        raise HeliographError(
-            ErrorCode.DAMAGED_CHUNKS,
-            f"What is packed in damaged chunks can't be read ({named}); damaged=skip leaves it out",
-        )
 
 
 def _chosen(wide: Wide, wanted: Wanted) -> ChosenColumns:
@@ -457,6 +428,17 @@ async def _compressed(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[byt
     yield compressor.flush()
 
 
+def _left_out() -> Collection[int]:
+    return LEFT_OUT.get() or ()
+
+
+class _DamagedError(Exception):
+    """Chunks were left out that the header does not name."""
+
+    def __init__(self, chunks: Collection[int]) -> None:
+        super().__init__(f"damaged chunks were left out: {', '.join(map(str, sorted(chunks)))}")
+
+
 class _StalledError(Exception):
     """The client takes nothing."""
 
@@ -497,10 +479,10 @@ class ExportResponse(Response):
             await self._cut_off(scope, receive, "the server ends")
         except _StalledError:
             await self._cut_off(scope, receive, "its client takes nothing")
+        except _DamagedError as error:
+            await self._cut_off(scope, receive, str(error))
         except HeliographError as error:
-            is_damage = error.code is ErrorCode.DAMAGED_CHUNKS
-            reason = error.detail if is_damage else f"the right to it has ended: {error.detail}"
-            await self._cut_off(scope, receive, reason)
+            await self._cut_off(scope, receive, f"the right to it has ended: {error.detail}")
         finally:
             sending.cancel()
             leaving.cancel()
@@ -514,9 +496,13 @@ class ExportResponse(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        # The header has named these by now.
+        told = {*_left_out()}
         await self._send_piece(send, self._beginning)
         async for piece in self._pieces:
             await self._send_piece(send, piece)
+        if untold := {*_left_out()} - told:
+            raise _DamagedError(untold)
         await self._send_piece(send, b"", is_last=True)
 
     async def _send_piece(self, send: Send, piece: bytes, *, is_last: bool = False) -> None:
