@@ -1,4 +1,8 @@
-"""Removal from chunks: whole ones go as wholes; of others what stays is packed anew."""
+"""Removal from chunks: whole ones go as wholes; of others what stays is packed anew.
+
+Of these only what is from before the last midnight (UTC) in a span goes: else retention, which goes
+by hours, would make a chunk of a day anew each hour, and one of a month seven hundred times.
+"""
 
 import asyncio
 import time
@@ -6,8 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from heliograph.model.records import TIMESTAMP, MeasurementRow
+from heliograph.model.time import DAY
 from heliograph.store.chunks import ChangedMeanwhileError, Chunks, packed_rows, replace
 from heliograph.store.engine import Engine, Subject, Transaction, json_text
+from heliograph.store.pages import LEAST
 from heliograph.store.removal import Removed, Span
 
 # Chunks that are removed in one transaction, tens of kilobytes each.
@@ -37,10 +43,9 @@ class PackedRemoval(Subject):
 
     async def sensors(self, spans: Sequence[Span]) -> set[int]:
         """Return the sensors that have chunks, whole or not, in their spans."""
-        wanted = json_text(spans)
-        whole = await self._engine.fetch("chunks_sum_due", wanted=wanted)
-        cut = await self._engine.fetch("chunks_cut", wanted=wanted)
-        return {sensor for sensor, *_ in (*whole, *cut)}
+        whole = await self._engine.fetch("chunks_sum_due", wanted=json_text(spans))
+        cut = await self._cut(spans)
+        return {sensor for sensor, *_ in whole} | {each.span.sensor for each in cut}
 
     async def count(self, spans: Sequence[Span]) -> dict[int, PackedCount]:
         """Return what of the spans is packed, by sensor that has any.
@@ -71,7 +76,8 @@ class PackedRemoval(Subject):
                 yield {cut.span.sensor}, removed
 
     async def _cut(self, spans: Sequence[Span]) -> list[_Cut]:
-        rows = await self._engine.fetch("chunks_cut", wanted=json_text(spans))
+        wanted = json_text([(*span, max(span.end - span.end % DAY, LEAST)) for span in spans])
+        rows = await self._engine.fetch("chunks_cut", wanted=wanted)
         return [_Cut(Span(*row[:3]), *row[3:]) for row in rows]
 
     async def _remove(self, ids: str) -> Removed:

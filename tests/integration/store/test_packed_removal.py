@@ -78,15 +78,15 @@ async def test_what_is_packed_expires_as_rows_do(store, register):
     await store.chunks.pack(packed, LEAST, OLD + 17 * HOUR)
     await roll_up(store)
     whole = len(await chunks_of(store, packed))
-    # Chunks have 3.5 hours each: the first is cut, then it goes as others are cut and go.
-    for hours in (2, 9, 18):
+    # Chunks have 3.5 hours each: of what is due as a part, only what is from before midnight goes.
+    for hours, first in ((2, 0), (9, 7), (13, 12), (18, 18)):
         moment = OLD + DAY + hours * HOUR
         keep = Retention(1, 0, 0)
         announced = await DueCounter(store, keep, moment).totals()
         sweeper = runs(store, keep)
         await sweeper.sweep(moment)
-        assert await times(store, packed) == await times(store, plain)
-        assert (await times(store, packed))[0] == hours
+        assert await times(store, plain) == [at / 2 for at in range(2 * hours, 40)]
+        assert await times(store, packed) == [at / 2 for at in range(2 * first, 40)]
         removed = sweeper.state.removed_total[KeptKind.MEASUREMENTS]
         assert announced[KeptKind.MEASUREMENTS].rows == removed > 0
         assert announced[KeptKind.MEASUREMENTS].bytes > 0
@@ -108,20 +108,21 @@ async def test_the_floor_is_raised_above_packed_rows(store, sensor):
     await fill(store, [sensor])
     await store.chunks.pack(sensor, LEAST, OLD + 17 * HOUR)
     await roll_up(store)
-    await runs(store, Retention(1, 0, 0)).sweep(OLD + DAY + 2 * HOUR)
-    assert (await store.removal.floors([sensor]))[sensor] == OLD + 2 * HOUR
+    await runs(store, Retention(1, 0, 0)).sweep(OLD + DAY + 4 * HOUR)
+    assert (await store.removal.floors([sensor]))[sensor] == OLD + 4 * HOUR
 
 
 async def test_a_chunk_that_is_made_anew_meanwhile_is_cut_later(store, sensor, monkeypatch):
     await fill(store, [sensor])
     await store.chunks.pack(sensor, LEAST, OLD + 17 * HOUR)
-    span = [Span(sensor, LEAST, OLD + HOUR)]
+    midnight = OLD + 12 * HOUR
+    span = [Span(sensor, midnight - 3 * HOUR // 2, midnight)]
     make = packed_removal_module.packed_rows
     loop = asyncio.get_running_loop()
 
     async def comes_late():
-        await store.write(Batch(measurements=[measurement(sensor, OLD + 1, 1)]))
-        await store.chunks.pack(sensor, LEAST, OLD + HOUR)
+        await store.write(Batch(measurements=[measurement(sensor, midnight + 1, 1)]))
+        await store.chunks.pack(sensor, midnight, midnight + HOUR)
 
     def slow(rows):
         asyncio.run_coroutine_threadsafe(comes_late(), loop).result(30)
@@ -133,7 +134,7 @@ async def test_a_chunk_that_is_made_anew_meanwhile_is_cut_later(store, sensor, m
     monkeypatch.setattr(packed_removal_module, "packed_rows", make)
     [(_, removed)] = [each async for each in store.packed_removal.remove(span)]
     assert removed.rows == 3
-    assert (await times(store, sensor))[0] == 1
+    assert (await times(store, sensor))[20:22] == [10, 12]
 
 
 async def test_an_erased_sensor_leaves_nothing_packed(store, sensor, register):

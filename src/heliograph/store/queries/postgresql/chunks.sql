@@ -53,14 +53,15 @@ AND chunk.last < CAST(wanted.value ->> 2 AS bigint)
 GROUP BY chunk.sensor;
 
 -- name: chunks_cut(wanted)
--- Those of which a part lies in a span: the span, the chunk, its rows and its bytes.
+-- Those of which a part lies in a span, and begins before a further time: the span to that time,
+-- the chunk, its rows and its bytes.
 SELECT
-    chunk.sensor, CAST(wanted.value ->> 1 AS bigint), CAST(wanted.value ->> 2 AS bigint),
+    chunk.sensor, CAST(wanted.value ->> 1 AS bigint), CAST(wanted.value ->> 3 AS bigint),
     chunk.id, chunk.row_count, {chunk_bytes}
 FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS wanted (value)
 JOIN chunk ON chunk.sensor = CAST(wanted.value ->> 0 AS bigint)
 AND chunk.last >= CAST(wanted.value ->> 1 AS bigint)
-AND chunk.first < CAST(wanted.value ->> 2 AS bigint)
+AND chunk.first < CAST(wanted.value ->> 3 AS bigint)
 AND (
     chunk.first < CAST(wanted.value ->> 1 AS bigint)
     OR chunk.last >= CAST(wanted.value ->> 2 AS bigint)

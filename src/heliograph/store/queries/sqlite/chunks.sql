@@ -45,15 +45,16 @@ AND chunk.last < json_extract(wanted.value, '$[2]')
 GROUP BY chunk.sensor;
 
 -- name: chunks_cut(wanted)
--- Those of which a part lies in a span: the span, the chunk, its rows and its bytes.
+-- Those of which a part lies in a span, and begins before a further time: the span to that time,
+-- the chunk, its rows and its bytes.
 SELECT
     json_extract(wanted.value, '$[0]'), json_extract(wanted.value, '$[1]'),
-    json_extract(wanted.value, '$[2]'), chunk.id, chunk.row_count, {chunk_bytes}
+    json_extract(wanted.value, '$[3]'), chunk.id, chunk.row_count, {chunk_bytes}
 FROM json_each(:wanted) AS wanted
 CROSS JOIN chunk
 WHERE chunk.sensor = json_extract(wanted.value, '$[0]')
 AND chunk.last >= json_extract(wanted.value, '$[1]')
-AND chunk.first < json_extract(wanted.value, '$[2]')
+AND chunk.first < json_extract(wanted.value, '$[3]')
 AND (
     chunk.first < json_extract(wanted.value, '$[1]')
     OR chunk.last >= json_extract(wanted.value, '$[2]')
