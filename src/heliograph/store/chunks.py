@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from operator import itemgetter
-from typing import Final, NamedTuple, ParamSpec, Self, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, Self, TypeVar
 
 import msgspec
 import structlog
@@ -401,78 +401,70 @@ class Chunks(Subject):
             self.damaged[number] = str(error)
             log.error("chunk damaged, left out", chunk=number, reason=str(error))
 
-    async def pack(self, sensor: int, start: int, end: int, *, before: int = GREATEST) -> int:
-        """Make chunks of the sensor's rows from `start` to before `end`; return how many rows.
-
-        Rows that belong into a chunk go there; it is made anew. The sensor's newest row is left,
-        and so is each with which an attribute was measured last: views read rows alone.
-        All have ingest ids before `before`, or it ends there.
-
-        Raises:
-            ChangedMeanwhileError: rows have come or gone in between, or the sensor is gone; nothing
-                more was packed.
-        """
-        packed = 0
-        while (prepared := await self.prepare(sensor, start, end, before=before)) is not None:
-            await self.put([prepared])
-            packed += len(prepared.hot)
-        return packed
-
     async def prepare(
         self, sensor: int, start: int, end: int, *, before: int = GREATEST
     ) -> "Prepared | None":
-        """Do the first part of `pack`: read the first rows, and make chunks of them.
+        """Read the sensor's first rows from `start` to before `end`, and make chunks of them.
+
+        Rows that belong into a chunk go there; it is made anew. The sensor's newest row is left,
+        and so is each with which an attribute was measured last: views read rows alone.
 
         None: there are none, but perhaps those that are left.
+
+        Raises:
+            ChangedMeanwhileError: one has an ingest id of `before` or more, or rows have come or
+                gone in between.
         """
         found = await self._engine.fetch(
             "measurements_newest", sensors=json_text([sensor]), now=now(), longest=ANY_SIZE
         )
         for _, names, *newest in found:
-            end = min(end, newest[1])
+            end, known = min(end, newest[1]), msgspec.json.decode(names or "[]")
             while hot := await self._hot(sensor, start, end):
                 if any(row[ID] >= before for row in hot):
                     raise ChangedMeanwhileError
-                prepared = await self._prepared(sensor, hot)
-                left = await self._newest_among(
-                    prepared, msgspec.json.decode(names or "[]"), newest
-                )
-                if not left:
-                    return prepared
-                self._note_left(sensor, left)
-                start = prepared.hot[-1][TIMESTAMP] + 1
-                hot = [row for row in prepared.hot if row[ID] not in left]
+                overlapping = await self._overlapping(sensor, hot)
+                if len(overlapping) > _REWRITTEN_AT_ONCE:
+                    until = overlapping.pop().first
+                    hot = [row for row in hot if _position(row) < until]
+                start = hot[-1][TIMESTAMP] + 1
+                left = await self._newest_among(sensor, hot, known, newest)
+                if left:
+                    self._note_left(sensor, left)
+                    hot = [row for row in hot if row[ID] not in left]
                 if hot:
-                    return (await self._prepared(sensor, hot))._replace(left=left)
+                    return await self._prepared(sensor, hot, overlapping, left)
         return None
 
-    async def _prepared(self, sensor: int, hot: Sequence[MeasurementRow]) -> "Prepared":
-        """Make chunks of rows, or of the first of them, and of what is packed among them."""
-        overlapping = await self._overlapping(sensor, hot)
-        if len(overlapping) > _REWRITTEN_AT_ONCE:
-            until = overlapping.pop().first
-            hot = [row for row in hot if _position(row) < until]
-        packed = [row for chunk in overlapping for row in self.open(chunk).rows()]
+    async def _prepared(
+        self,
+        sensor: int,
+        hot: Sequence[MeasurementRow],
+        overlapping: Sequence[StoredChunk],
+        left: Collection[int],
+    ) -> "Prepared":
+        """Make chunks of rows, and of what is packed among them."""
+        first, last = _position(hot[0]), _position(hot[-1])
+        among = [each for each in overlapping if each.last >= first and each.first <= last]
+        packed = [row for chunk in among for row in self.open(chunk).rows()]
         if not {row[ID] for row in packed}.isdisjoint(row[ID] for row in hot):
             # Another one has packed them between both statements.
             raise ChangedMeanwhileError
         both = sorted([*hot, *packed], key=_position)
         new = await asyncio.to_thread(packed_rows, both)
-        return Prepared(sensor, hot, [each.id for each in overlapping], new)
+        return Prepared(sensor, hot, [each.id for each in among], new, left)
 
     async def _newest_among(
-        self, prepared: "Prepared", known: Collection[str], newest: Row
+        self, sensor: int, hot: Sequence[MeasurementRow], known: Collection[str], newest: Row
     ) -> set[int]:
         """Return the ids of those rows with which an attribute was measured last.
 
         But for what is packed. `newest` is the sensor's newest row; `known` its attributes.
         """
-        heads = [read_head(made.head) for _, made in prepared.new]
-        names = {*known}
-        if all(head.attributes for head in heads):
-            names.intersection_update(*[{name for head in heads for name in head.attributes}])
-        names -= attributes_of(msgspec.json.decode(newest[-2]))
-        missing = {name: keys_of(name) for name in names}
+        names = {*known} - attributes_of(msgspec.json.decode(newest[-2]))
+        # Most often it has all.
+        last = await _last_with({name: keys_of(name) for name in names}, hot)
+        missing = {name: keys_of(name) for name in last}
         if not missing:
             return set()
         # One is looked for by the database; several in one pass.
@@ -481,7 +473,7 @@ class Chunks(Subject):
         async def fetch(at: Cursor, limit: int, longest: int) -> Sequence[Row]:
             return await self._engine.fetch(
                 "measurements_containing",
-                sensor=prepared.sensor,
+                sensor=sensor,
                 timestamp=at[0],
                 fingerprint=at[1],
                 text="" if more or WHOLE in missing.values() else text,
@@ -489,9 +481,7 @@ class Chunks(Subject):
                 longest=longest,
             )
 
-        ids = {row[ID] for row in prepared.hot}
-        first = _position(prepared.hot[0])
-        found: set[int] = set()
+        through = _position(hot[-1])
         chunks = row_chunks(
             fetch,
             row_position(newest),
@@ -504,19 +494,13 @@ class Chunks(Subject):
         async with contextlib.aclosing(chunks):
             async for rows in chunks:
                 for row in rows:
-                    if not missing or row_position(row) < first:
-                        return found
+                    if not missing or row_position(row) <= through:
+                        return {last[name] for name in missing}
                     document = msgspec.json.decode(row[-2])
-                    for name in [
-                        name
-                        for name, keys in missing.items()
-                        if value_at(document, keys) is not MISSING
-                    ]:
+                    for name in _measured(missing, document):
                         del missing[name]
-                        if row[0] in ids:
-                            found.add(row[0])
                     await work.pause()
-        return found
+        return {last[name] for name in missing}
 
     def _note_left(self, sensor: int, rows: Collection[int]) -> None:
         if sum(map(len, self._left.values())) > _LEFT_KNOWN:
@@ -552,10 +536,11 @@ class Chunks(Subject):
         return [_whole(row[:-1]) for row in rows]
 
     async def put(self, prepared: "Sequence[Prepared]") -> None:
-        """Do the second part in one transaction: rows of several sensors often share pages.
+        """Store what was prepared in one transaction: rows of several sensors often share pages.
 
         Raises:
-            ChangedMeanwhileError: as `pack`, of any of them; nothing was packed.
+            ChangedMeanwhileError: rows have come or gone in between, or a sensor is gone; nothing
+                was packed.
         """
 
         async def work(transaction: Transaction) -> None:
@@ -637,7 +622,7 @@ class Prepared(NamedTuple):
     hot: Sequence[MeasurementRow]
     old: Sequence[int]
     new: Sequence[tuple[Sequence[MeasurementRow], NewChunk]]
-    left: Collection[int] = ()
+    left: Collection[int]
     """The ids of rows among them that stay."""
 
     @property
@@ -753,6 +738,27 @@ def _verified(packed: PackedRows, _: Sequence[int]) -> Sequence[Row]:
 def chosen_rows(packed: PackedRows, positions: Sequence[int]) -> list[Row]:
     """Return the rows at these positions, as a page has them."""
     return [_page_row(row, ANY_SIZE) for row in packed.rows_at(positions)]
+
+
+def _measured(names: Mapping[str, tuple[str, ...]], document: Any) -> list[str]:
+    """Return those of the attributes, of which the keys are given, that the document has."""
+    return [name for name, keys in names.items() if value_at(document, keys) is not MISSING]
+
+
+async def _last_with(
+    names: Mapping[str, tuple[str, ...]], rows: Sequence[MeasurementRow]
+) -> dict[str, int]:
+    """Return the id of the last of the rows that has each attribute, if there is one."""
+    missing, found = dict(names), dict[str, int]()
+    work = LongWork()
+    for row in reversed(rows):
+        if not missing:
+            break
+        for name in _measured(missing, msgspec.json.decode(row[7])):
+            del missing[name]
+            found[name] = row[ID]
+        await work.pause()
+    return found
 
 
 def _may_have(head: bytes, keys: tuple[str, ...]) -> bool:

@@ -23,6 +23,7 @@ from heliograph.store import open_store, sqlite_backup
 from heliograph.store.claim import Claim
 from heliograph.store.engine import Batch
 from heliograph.store.migrations.running import head
+from packing_rows import pack_range
 from postgresql import PROGRAMS
 from rows import measurement
 
@@ -60,7 +61,7 @@ async def packed(database_url):
     """Pack what the first sensor has, but for the newest."""
     store = await open_store(database_url)
     [(number,)] = await store.engine.fetch("sensor_numbers", after=0, limit=1)
-    assert await store.chunks.pack(number, 0, 1 << 62) == 2
+    assert await pack_range(store.chunks, number, 0, 1 << 62) == 2
     await store.close()
 
 

@@ -14,6 +14,7 @@ from heliograph.rollups.task import Rolling
 from heliograph.store.engine import Batch
 from heliograph.store.pages import GREATEST, LEAST
 from integration.http.conftest import ADMIN, ADMIN_KEY
+from packing_rows import pack_range
 from rows import NOON, measurement
 
 DAMAGED = "x-damaged-chunks"
@@ -27,7 +28,7 @@ async def packed(here, hours=1):
     store = here.services.store
     await store.write(Batch(measurements=rows, attributes=[(sensor, "t")]))
     for hour in range(hours):
-        await store.chunks.pack(sensor, NOON + hour * HOUR, NOON + (hour + 1) * HOUR)
+        await pack_range(store.chunks, sensor, NOON + hour * HOUR, NOON + (hour + 1) * HOUR)
     return rows
 
 

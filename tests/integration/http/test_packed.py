@@ -5,6 +5,7 @@ import pytest
 from heliograph.model.time import HOUR, MINUTE, to_rfc3339
 from heliograph.store.engine import Batch
 from integration.http.conftest import ADMIN
+from packing_rows import pack_range
 from rows import NOON, measurement
 
 NOTHING = {"rows": 0, "chunks": 0, "bytes": 0, "first": None, "last": None}
@@ -17,7 +18,7 @@ async def pack(here, device_id, hours):
     rows = [measurement(sensor, NOON + at * MINUTE, {"t": at}) for at in range(60 * hours)]
     await store.write(Batch(measurements=rows, attributes=[(sensor, "t")]))
     for hour in range(hours):
-        await store.chunks.pack(sensor, NOON + hour * HOUR, NOON + (hour + 1) * HOUR)
+        await pack_range(store.chunks, sensor, NOON + hour * HOUR, NOON + (hour + 1) * HOUR)
 
 
 async def read(here, path, headers=ADMIN, **query):

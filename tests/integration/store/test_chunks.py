@@ -26,6 +26,7 @@ from heliograph.store.engine import Batch
 from heliograph.store.measurements import having, measurements_of
 from heliograph.store.packed_repeats import find_packed
 from heliograph.store.pages import GREATEST, LEAST
+from packing_rows import pack_range
 from rows import NOON, again, measurement
 
 END = NOON + 1_000
@@ -123,7 +124,7 @@ async def test_pages_are_the_same_packed_or_not(register, store):
             batch = Batch(measurements=rows)
             batch.sort()
             await store.write(batch)
-            await store.chunks.pack(packed, NOON + start, NOON + end)
+            await pack_range(store.chunks, packed, NOON + start, NOON + end)
         one, other = await all_ways(store, packed), await all_ways(store, plain)
         assert without_ids(one) == without_ids(other)
         assert await numbers_of(store, packed) == await numbers_of(store, plain)
@@ -142,11 +143,11 @@ async def test_rows_become_chunks_but_for_the_newest(store, sensor):
     rows = [reading(sensor, at, 0) for at in range(12)]
     await store.write(Batch(measurements=rows))
     before = await store.measurements.page(sensor, key=0, limit=100)
-    assert await store.chunks.pack(sensor, NOON, END) == 11
+    assert await pack_range(store.chunks, sensor, NOON, END) == 11
     assert await count_of_rows(store, sensor) == 1
     after = await store.measurements.page(sensor, key=0, limit=100)
     assert list(after) == list(before)
-    assert await store.chunks.pack(sensor, NOON, END) == 0
+    assert await pack_range(store.chunks, sensor, NOON, END) == 0
 
 
 async def test_large_values_are_read_as_many_as_a_chunk_takes(store, sensor, monkeypatch):
@@ -165,7 +166,7 @@ async def test_large_values_are_read_as_many_as_a_chunk_takes(store, sensor, mon
 
     fetch = store.engine.fetch
     monkeypatch.setattr(store.engine, "fetch", noted)
-    assert await store.chunks.pack(sensor, NOON, END) == 29
+    assert await pack_range(store.chunks, sensor, NOON, END) == 29
     assert 90 < max(read) <= 100
     assert list(await store.measurements.page(sensor, key=0, limit=100)) == list(before)
 
@@ -183,17 +184,17 @@ async def test_what_comes_while_it_packs_is_not_lost(store, sensor, monkeypatch)
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(chunks_module, "pack", slow)
     with pytest.raises(ChangedMeanwhileError):
-        await store.chunks.pack(sensor, NOON, NOON + 9)
+        await pack_range(store.chunks, sensor, NOON, NOON + 9)
     monkeypatch.setattr(chunks_module, "pack", make)
     assert await count_of_rows(store, sensor) == 5
-    assert await store.chunks.pack(sensor, NOON, NOON + 9) == 4
+    assert await pack_range(store.chunks, sensor, NOON, NOON + 9) == 4
     page = await store.measurements.page(sensor, key=0, limit=100)
     assert [row.timestamp - NOON for row in page] == [0, 2, 3, 4, 9]
 
 
 async def test_a_damaged_chunk_is_left_out_and_named_once(store, sensor):
     await store.write(Batch(measurements=[reading(sensor, at, 0) for at in range(12)]))
-    await store.chunks.pack(sensor, NOON, END)
+    await pack_range(store.chunks, sensor, NOON, END)
     [first, *_] = await store.engine.fetch(
         "chunks_between",
         sensor=sensor,
@@ -233,7 +234,7 @@ async def test_a_damaged_chunk_is_left_out_and_named_once(store, sensor):
 async def test_a_repeat_of_what_is_packed_is_dropped(store, sensor):
     rows = [reading(sensor, at, 0) for at in range(12)]
     await store.write(Batch(measurements=rows))
-    assert await store.chunks.pack(sensor, NOON, END) == 11
+    assert await pack_range(store.chunks, sensor, NOON, END) == 11
     # Repeats among others, one beside a packed row of the same time.
     came = [again(row) for row in rows] + [reading(sensor, 3, 1), reading(sensor, 20, 0)]
     batch = Batch(measurements=list(came))
@@ -253,7 +254,7 @@ async def test_what_is_written_again_after_its_packing_was_accepted(store, senso
     """A commit whose end nobody has heard of, and the same rows once more under their ids."""
     rows = [reading(sensor, at, 0) for at in range(12)]
     await store.write(Batch(measurements=rows))
-    await store.chunks.pack(sensor, NOON, END)
+    await pack_range(store.chunks, sensor, NOON, END)
     assert (await store.write(Batch(measurements=rows))).duplicates == {}
     assert await count_of_rows(store, sensor) == 1
     assert len(await store.measurements.page(sensor, key=0, limit=100)) == 12
@@ -275,7 +276,7 @@ async def test_a_repeat_of_what_is_just_being_packed_is_dropped(store, sensor, m
 
     loop, writing = asyncio.get_running_loop(), []
     monkeypatch.setattr(chunks_module, "replace", crosswise)
-    assert await store.chunks.pack(sensor, NOON, END) == 11
+    assert await pack_range(store.chunks, sensor, NOON, END) == 11
     for written in await asyncio.gather(*map(asyncio.wrap_future, writing)):
         assert sorted(written.duplicates.values()) == [row[0] for row in rows]
     assert len(await store.measurements.page(sensor, key=0, limit=100)) == 12
@@ -294,7 +295,7 @@ async def test_the_newest_value_of_what_is_silent_is_found_in_chunks(store, sens
     )
     plain = await store.measurements.latest(sensor)
     assert [attribute.name for attribute in plain] == ["t", "value", "x\\.y.z"]
-    await store.chunks.pack(sensor, NOON, END)
+    await pack_range(store.chunks, sensor, NOON, END)
     assert await store.measurements.latest(sensor) == plain
 
 
@@ -309,7 +310,7 @@ async def test_rollups_count_packed_rows(store, register):
         ]
         rows.append(measurement(sensor, NOON + 61 * SECOND, {"mixed": "4.5"}))
         await store.write(Batch(measurements=sorted(rows, key=lambda row: row[2:4])))
-    await store.chunks.pack(packed, NOON, NOON + 100 * SECOND)
+    await pack_range(store.chunks, packed, NOON, NOON + 100 * SECOND)
     for sensor in (packed, plain):
         await store.write(Batch(measurements=[reading(sensor, 10 * SECOND, 0)]))
     counted = []
@@ -330,7 +331,7 @@ async def unhurried():
 async def test_a_row_among_packed_ones_that_lack_its_attribute_is_a_point(store, sensor):
     rows = [measurement(sensor, NOON + 2 * at, {"b": at}) for at in range(6)]
     await store.write(Batch(measurements=rows))
-    await store.chunks.pack(sensor, NOON, END)
+    await pack_range(store.chunks, sensor, NOON, END)
     await store.write(Batch(measurements=[measurement(sensor, NOON + 3, {"a": 7})]))
     found = await store.points.pick(sensor, "a", start=NOON, end=END, count=3)
     assert [row.timestamp for row in found] == [NOON + 3]
@@ -340,7 +341,7 @@ async def test_a_row_among_packed_ones_that_lack_its_attribute_is_a_point(store,
 async def test_a_chunk_in_several_spans_is_counted_once(store, sensor):
     """Spans that are too much for one query are halved, and both halves see the chunk."""
     await store.write(Batch(measurements=[reading(sensor, 2 * at, 0) for at in range(20)]))
-    await store.chunks.pack(sensor, NOON, NOON + 29)
+    await pack_range(store.chunks, sensor, NOON, NOON + 29)
     spans = [(NOON + at, NOON + end) for at, end in ((21, 23), (24, 25), (26, 27), (28, 37))]
     series = Series(range(NOON, NOON + 41, 10), None)
     async with store.raw_reads.begin(sensor) as read:
@@ -351,7 +352,7 @@ async def test_a_chunk_in_several_spans_is_counted_once(store, sensor):
 async def test_repeats_of_several_chunks_are_found_among_what_is_new(store, sensor):
     rows = [reading(sensor, at, fingerprint) for at in range(0, 24, 2) for fingerprint in (0, 1)]
     await store.write(Batch(measurements=rows))
-    assert await store.chunks.pack(sensor, NOON, NOON + 22) == 22
+    assert await pack_range(store.chunks, sensor, NOON, NOON + 22) == 22
     sent = [again(row) for row in rows]
     known = {row[0]: earlier[0] for row, earlier in zip(sent[:22], rows, strict=False)}
     sent += [reading(sensor, at, 2) for at in range(24)]
@@ -365,12 +366,12 @@ async def test_a_chunk_that_is_made_anew_before_it_is_read_is_found_again(
     """Another server packs between the statements of a write, or of a reader."""
     rows = [measurement(sensor, NOON, {"once": 1}), *(reading(sensor, at, 0) for at in range(1, 9))]
     await store.write(Batch(measurements=rows))
-    await store.chunks.pack(sensor, NOON, NOON + 4)
+    await pack_range(store.chunks, sensor, NOON, NOON + 4)
 
     async def crosswise(query, **parameters):
         if query == "chunks_by_id" and late:
             await store.write(Batch(measurements=[late.pop()]))
-            await store.chunks.pack(sensor, NOON, NOON + 4)
+            await pack_range(store.chunks, sensor, NOON, NOON + 4)
         return await fetch(query, **parameters)
 
     fetch = store.engine.fetch
@@ -394,7 +395,7 @@ async def test_exports_and_activity_have_packed_rows(store, register):
         batch = Batch(measurements=rows)
         batch.sort()
         await store.write(batch)
-    await store.chunks.pack(packed.number, NOON + 2, END)
+    await pack_range(store.chunks, packed.number, NOON + 2, END)
 
     async def exported(sensor, longest):
         found, at = [], (NOON - 1, GREATEST)
@@ -423,7 +424,7 @@ async def test_a_packed_row_is_the_newest_received(store, sensor):
     await store.write(Batch(measurements=[reading(sensor, 99, 0)]))
     late = reading(sensor, 1, 0)
     await store.write(Batch(measurements=[late]))
-    await store.chunks.pack(sensor, NOON, END)
+    await pack_range(store.chunks, sensor, NOON, END)
     assert await count_of_rows(store, sensor) == 1
     assert (await store.newest())[0] == late[0]
 
@@ -432,13 +433,13 @@ async def test_what_has_just_come_is_not_packed(store, sensor):
     rows = [reading(sensor, at, 0) for at in range(4)]
     await store.write(Batch(measurements=rows))
     with pytest.raises(ChangedMeanwhileError):
-        await store.chunks.pack(sensor, NOON, END, before=rows[2][0])
+        await pack_range(store.chunks, sensor, NOON, END, before=rows[2][0])
     assert await count_of_rows(store, sensor) == 4
 
 
 async def test_faults_name_what_is_damaged(store, sensor, engine):
     await store.write(Batch(measurements=[reading(sensor, at, 0) for at in range(12)]))
-    await store.chunks.pack(sensor, NOON, END)
+    await pack_range(store.chunks, sensor, NOON, END)
     assert await store.chunks.faults(30) == []
     text = "x'00'" if engine == "sqlite" else "'\\x00'"
     sql = f"UPDATE chunk SET body = {text} WHERE id = (SELECT min(id) FROM chunk)"
@@ -462,7 +463,7 @@ async def test_points_of_many_packed_rows_have_both_ends_and_what_stands_out(
     # At the beginning, among packed rows and at the end some are without the attribute.
     rows += [measurement(sensor, NOON + at, {"b": 1}) for at in (0, 1, 40, 41, 42, 90, 91, 92)]
     await store.write(Batch(measurements=rows))
-    await store.chunks.pack(sensor, NOON, END)
+    await pack_range(store.chunks, sensor, NOON, END)
     late = measurement(sensor, NOON + 50, {"a": 700}, fingerprint=1)
     await store.write(Batch(measurements=[late]))
     picked = await store.points.pick(sensor, "a", start=NOON - 5, end=END, count=7)
@@ -511,7 +512,7 @@ async def test_points_of_packed_rows_are_what_came(register, store, monkeypatch,
             row = measurement(sensor, NOON + at, value, fingerprint=fingerprint, receipt=NOON + at)
             rows.append((*row[:5], revision, *row[6:]))
         await store.write(Batch(measurements=rows))
-        await store.chunks.pack(sensor, NOON, NOON + 35)
+        await pack_range(store.chunks, sensor, NOON, NOON + 35)
         late = measurement(sensor, NOON + 3, wrap(4.5), fingerprint=1)
         await store.write(Batch(measurements=[late]))
         rows.append(late)
@@ -532,14 +533,14 @@ async def test_chunks_that_go_while_they_are_read_are_read_anew(store, sensor, m
     """Between the statement that finds their heads and the one that reads their bodies."""
     rows = [measurement(sensor, NOON + at, {"a": at}) for at in range(40)]
     await store.write(Batch(measurements=rows))
-    await store.chunks.pack(sensor, NOON, END)
+    await pack_range(store.chunks, sensor, NOON, END)
     fetch, late = store.engine.fetch, [measurement(sensor, NOON + 12, {"a": 900}, fingerprint=1)]
 
     async def fetching(query, **parameters):
         if query == between and late:
             await store.write(Batch(measurements=[late.pop()]))
             # It makes the chunk anew, under another id.
-            await store.chunks.pack(sensor, NOON, END)
+            await pack_range(store.chunks, sensor, NOON, END)
         return await fetch(query, **parameters)
 
     monkeypatch.setattr(store.engine, "fetch", fetching)
@@ -562,7 +563,7 @@ async def test_no_chunk_is_longer_than_a_month(store, sensor):
     times = [0, 20 * DAY, 31 * DAY, 31 * DAY + 1, 80 * DAY]
     rows = [measurement(sensor, NOON - 90 * DAY + at, 1) for at in times]
     await store.write(Batch(measurements=rows))
-    assert await store.chunks.pack(sensor, 0, NOON) == 4
+    assert await pack_range(store.chunks, sensor, 0, NOON) == 4
     assert (await store.write(Batch(measurements=[again(row) for row in rows]))).duplicates
     page = await store.measurements.page(sensor, key=0, limit=100)
     assert [row.id for row in page] == [row[0] for row in rows]

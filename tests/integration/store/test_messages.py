@@ -17,6 +17,7 @@ from heliograph.store import messages
 from heliograph.store.engine import Batch
 from heliograph.store.messages import KINDS, WantedMessages
 from heliograph.store.removal import KeptKind
+from packing_rows import pack_range
 from rows import NOON, measurement
 
 
@@ -76,8 +77,8 @@ async def packed_in_pieces(store, sensors, start, end):
     """Pack what lies between two times, but for a gap, in chunks of a few rows."""
     for sensor in sensors:
         third = (end - start) // 3
-        await store.chunks.pack(sensor, start, start + third)
-        await store.chunks.pack(sensor, start + third + third // 8, end)
+        await pack_range(store.chunks, sensor, start, start + third)
+        await pack_range(store.chunks, sensor, start + third + third // 8, end)
 
 
 @pytest.fixture(params=[False, True], ids=["rows", "packed"])
@@ -238,7 +239,7 @@ async def test_chunks_are_opened_together_by_their_bytes(
         for at in range(72)
     ]
     await store.write(Batch(measurements=rows))
-    await store.chunks.pack(sensor, NOON, NOON + 7 * SECOND + 71)
+    await pack_range(store.chunks, sensor, NOON, NOON + 7 * SECOND + 71)
     sizes = set()
 
     async def counting(query, **parameters):
@@ -519,7 +520,7 @@ async def stored_and_packed(store, register, sensors=4, count=60):
     batch.sort()
     await store.write(batch)
     for sensor in numbers:
-        await store.chunks.pack(sensor, 0, now())
+        await pack_range(store.chunks, sensor, 0, now())
     return numbers, ids[::-1]
 
 
@@ -581,7 +582,7 @@ async def test_what_is_packed_while_it_is_looked_for_is_found_once(
         for at in range(30)
     ]
     await store.write(Batch(measurements=rows))
-    await store.chunks.pack(sensor, moment, moment + 3)
+    await pack_range(store.chunks, sensor, moment, moment + 3)
     ids = [row[0] for row in rows[::-1]]
     end = [moment + 20]
 
@@ -591,7 +592,7 @@ async def test_what_is_packed_while_it_is_looked_for_is_found_once(
             # What was packed before is packed anew.
             late = rows[0][0] + 99, sensor, moment + 1, 99, *rows[0][4:]
             await store.write(Batch(measurements=[late]))
-            await store.chunks.pack(sensor, moment, end[0])
+            await pack_range(store.chunks, sensor, moment, end[0])
         return await fetch(name, **parameters)
 
     monkeypatch.setattr(store.engine, "fetch", meanwhile)

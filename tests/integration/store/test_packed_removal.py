@@ -16,6 +16,7 @@ from heliograph.store.chunks import ChangedMeanwhileError
 from heliograph.store.engine import Batch
 from heliograph.store.pages import GREATEST, LEAST
 from heliograph.store.removal import KeptKind, Span
+from packing_rows import pack_range
 from rows import NOON, measurement
 
 OLD = NOON - 20 * DAY
@@ -75,7 +76,7 @@ def runs(store, retention):
 async def test_what_is_packed_expires_as_rows_do(store, register):
     packed, plain = [(await register()).number for _ in range(2)]
     await fill(store, (packed, plain))
-    await store.chunks.pack(packed, LEAST, OLD + 17 * HOUR)
+    await pack_range(store.chunks, packed, LEAST, OLD + 17 * HOUR)
     await roll_up(store)
     whole = len(await chunks_of(store, packed))
     # Chunks have 3.5 hours each: of what is due as a part, only what is from before midnight goes.
@@ -96,7 +97,7 @@ async def test_what_is_packed_expires_as_rows_do(store, register):
 
 async def test_packed_rows_that_are_not_rolled_up_stay(store, sensor):
     await fill(store, [sensor])
-    await store.chunks.pack(sensor, LEAST, OLD + 17 * HOUR)
+    await pack_range(store.chunks, sensor, LEAST, OLD + 17 * HOUR)
     counter = DueCounter(store, Retention(1, 0, 0), NOON)
     assert (await counter.totals())[KeptKind.MEASUREMENTS].rows == 0
     assert counter.not_rolled_up == 40
@@ -106,7 +107,7 @@ async def test_packed_rows_that_are_not_rolled_up_stay(store, sensor):
 
 async def test_the_floor_is_raised_above_packed_rows(store, sensor):
     await fill(store, [sensor])
-    await store.chunks.pack(sensor, LEAST, OLD + 17 * HOUR)
+    await pack_range(store.chunks, sensor, LEAST, OLD + 17 * HOUR)
     await roll_up(store)
     await runs(store, Retention(1, 0, 0)).sweep(OLD + DAY + 4 * HOUR)
     assert (await store.removal.floors([sensor]))[sensor] == OLD + 4 * HOUR
@@ -114,7 +115,7 @@ async def test_the_floor_is_raised_above_packed_rows(store, sensor):
 
 async def test_a_chunk_that_is_made_anew_meanwhile_is_cut_later(store, sensor, monkeypatch):
     await fill(store, [sensor])
-    await store.chunks.pack(sensor, LEAST, OLD + 17 * HOUR)
+    await pack_range(store.chunks, sensor, LEAST, OLD + 17 * HOUR)
     midnight = OLD + 12 * HOUR
     span = [Span(sensor, midnight - 3 * HOUR // 2, midnight)]
     make = packed_removal_module.packed_rows
@@ -122,7 +123,7 @@ async def test_a_chunk_that_is_made_anew_meanwhile_is_cut_later(store, sensor, m
 
     async def comes_late():
         await store.write(Batch(measurements=[measurement(sensor, midnight + 1, 1)]))
-        await store.chunks.pack(sensor, midnight, midnight + HOUR)
+        await pack_range(store.chunks, sensor, midnight, midnight + HOUR)
 
     def slow(rows):
         asyncio.run_coroutine_threadsafe(comes_late(), loop).result(30)
@@ -141,7 +142,7 @@ async def test_an_erased_sensor_leaves_nothing_packed(store, sensor, register):
     other = (await register()).number
     await fill(store, [sensor, other])
     for number in (sensor, other):
-        await store.chunks.pack(number, LEAST, OLD + 17 * HOUR)
+        await pack_range(store.chunks, number, LEAST, OLD + 17 * HOUR)
     await store.sensors.delete(sensor, NOON, erases=True)
     await store.sensors.erase(sensor)
     assert await chunks_of(store, sensor) == []
@@ -165,6 +166,6 @@ async def test_what_is_erased_while_it_is_packed_stays_erased(store, sensor, mon
 
     monkeypatch.setattr(chunks_module, "pack", slow)
     with pytest.raises(ChangedMeanwhileError):
-        await store.chunks.pack(sensor, LEAST, OLD + 17 * HOUR)
+        await pack_range(store.chunks, sensor, LEAST, OLD + 17 * HOUR)
     assert await chunks_of(store, sensor) == []
     assert await times(store, sensor) == []

@@ -18,6 +18,7 @@ from heliograph.store.chunks import ChangedMeanwhileError
 from heliograph.store.engine import Batch
 from heliograph.store.pages import GREATEST, LEAST
 from heliograph.store.removal import Span
+from packing_rows import pack_range
 from rows import NOON, again, measurement
 
 WAITING = """
@@ -88,7 +89,7 @@ def packs_step_by_step(store, sensor):
 
     async def pack():
         if (end := next(ends, None)) is not None:
-            await store.chunks.pack(sensor, LEAST, OLD + end * MINUTE)
+            await pack_range(store.chunks, sensor, LEAST, OLD + end * MINUTE)
 
     return pack
 
@@ -136,7 +137,7 @@ async def test_what_came_twenty_hours_ahead_and_is_repeated_once_packed(store, s
     assert await packer.pack(NOON, received_before=GREATEST) == 0
     await store.write(Batch(measurements=rows_of(sensor, 1, moment)))
     await roll_up(store, moment)
-    await store.chunks.pack(sensor, LEAST, moment)
+    await pack_range(store.chunks, sensor, LEAST, moment)
     repeats = Batch(measurements=[again(row) for row in rows])
     repeats.sort()
     assert len((await store.write(repeats)).duplicates) == 60

@@ -9,9 +9,11 @@ import pytest
 from heliograph.model.attributes import attributes_of
 from heliograph.model.time import DAY, HOUR, now, to_rfc3339
 from heliograph.rollups.task import Rolling
+from heliograph.store import chunks as chunks_module
 from heliograph.store.clock import Acceptance
 from heliograph.store.engine import Batch
 from heliograph.store.pages import GREATEST, LEAST
+from packing_rows import pack_range
 from rows import NOON, log, measurement
 
 # What it runs of the product, others run too.
@@ -160,7 +162,7 @@ async def test_what_is_packed_is_told_where_its_rows_are_missing(sensor, query, 
     await store.write(
         Batch(measurements=[measurement(sensor.number, NOON + 7, dict.fromkeys(VALUES[0], 1))])
     )
-    await store.chunks.pack(sensor.number, -DAY, NOON + 1)
+    await pack_range(store.chunks, sensor.number, -DAY, NOON + 1)
     found = query(
         "SELECT sensor_identifier, device_id, first_us, last_us, rows"
         " FROM v_packed ORDER BY first_us"
@@ -187,7 +189,7 @@ async def test_the_newest_of_each_attribute_is_never_packed(store, sensor, query
 
     async def pack():
         known = query(newest)
-        packed = await store.chunks.pack(sensor.number, LEAST, GREATEST)
+        packed = await pack_range(store.chunks, sensor.number, LEAST, GREATEST)
         assert query(newest) == known
         return packed
 
@@ -212,6 +214,21 @@ async def test_the_newest_of_each_attribute_is_never_packed(store, sensor, query
     highest, receipt = await store.newest()
     await store.clock.accept(Acceptance(moment, highest, receipt))
     assert await pack() == 0
+
+
+async def test_chunks_are_made_once_where_a_row_stays(store, sensor, monkeypatch):
+    rows = [measurement(sensor.number, NOON + 100 + at, {"temperature": at}) for at in range(40)]
+    rows[7] = measurement(sensor.number, NOON + 107, {"once": 1})
+    await store.write(Batch(measurements=rows, attributes=[(sensor.number, "once")]))
+    make, made = chunks_module.packed_rows, []
+
+    def counting(packed):
+        made.append(len(packed))
+        return make(packed)
+
+    monkeypatch.setattr(chunks_module, "packed_rows", counting)
+    assert await pack_range(store.chunks, sensor.number, NOON + 100, GREATEST) == 38
+    assert made == [38]
 
 
 async def test_numbers_by_the_hour_and_the_day(store, sensor, query):
@@ -242,7 +259,7 @@ async def test_numbers_by_the_hour_and_the_day(store, sensor, query):
     ]
     hours = f"SELECT {columns} FROM v_hourly WHERE attribute = 't' AND {of} ORDER BY timestamp_us"
     assert query(hours) == t
-    await store.chunks.pack(other.number, LEAST, GREATEST)
+    await pack_range(store.chunks, other.number, LEAST, GREATEST)
     assert query(hours) == t
     days = query(f"SELECT {columns} FROM v_daily WHERE {of} ORDER BY attribute")
     assert [day[:5] + day[7:] for day in days] == [
@@ -263,7 +280,7 @@ async def test_numbers_by_the_hour_and_the_day(store, sensor, query):
 
 async def test_what_was_left_is_not_looked_at_again_soon(store, sensor):
     await store.write(Batch(measurements=[measurement(sensor.number, NOON + 10, {"t": 1})]))
-    await store.chunks.pack(sensor.number, LEAST, GREATEST)
+    await pack_range(store.chunks, sensor.number, LEAST, GREATEST)
     assert await store.chunks.next_unpacked(sensor.number, LEAST, NOON + 10) is None
     await store.write(Batch(measurements=[measurement(sensor.number, NOON + 8, {"t": 1})]))
     found = await store.chunks.next_unpacked(sensor.number, LEAST, NOON + 10)
