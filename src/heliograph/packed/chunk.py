@@ -8,7 +8,7 @@ import functools
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import accumulate, repeat
 from operator import add, ge, itemgetter, sub
 from typing import Any, Final, NamedTuple, TypeVar
@@ -36,6 +36,7 @@ from heliograph.packed.head import (
     ColumnPlace,
     DamagedChunkError,
     column_of,
+    read_places,
     write_head,
 )
 from heliograph.packed.integers import (
@@ -280,6 +281,36 @@ def _template(shape: Any) -> bytes:
     return b"{" + b",".join(members) + b"}"
 
 
+def read_times(head: bytes, body: bytes) -> StoredIntegers:
+    """Return the column of the timestamps (microseconds, ascending), without reading all the head.
+
+    `body`: as much of it as has that column, its first.
+
+    Raises:
+        DamagedChunkError: head or column are not as they were written, or the body ends before.
+    """
+    found = _column_bytes(read_places(head), TIMES, body)
+    return msgspec.msgpack.decode(found, type=StoredIntegers)
+
+
+def _column_bytes(places: Mapping[str, ColumnPlace], name: str, body: bytes) -> bytes:
+    """Return a column's bytes, verified."""
+    place = places.get(name)
+    if place is None:
+        raise DamagedChunkError(name, "there is no such column")
+    offset = 0
+    for each, before in places.items():
+        if each == name:
+            break
+        offset += before.length
+    found = body[offset : offset + place.length]
+    if len(found) < place.length:
+        raise DamagedChunkError(name, "the body ends before it does")
+    if zlib.crc32(found) != place.checksum:
+        raise DamagedChunkError(name, "the checksum is another")
+    return found
+
+
 class PackedRows:
     """The rows of a chunk. Columns are verified and decoded when they are first asked for.
 
@@ -301,17 +332,7 @@ class PackedRows:
 
     def _bytes(self, name: str) -> bytes:
         """Return a column's bytes, verified."""
-        head = self.head
-        place = head.columns.get(name)
-        if place is None:
-            raise DamagedChunkError(name, "there is no such column")
-        offset = head.offset(name)
-        found = self._body[offset : offset + place.length]
-        if len(found) < place.length:
-            raise DamagedChunkError(name, "the body ends before it does")
-        if zlib.crc32(found) != place.checksum:
-            raise DamagedChunkError(name, "the checksum is another")
-        return found
+        return _column_bytes(self.head.columns, name, self._body)
 
     def _struct(self, name: str, kind: type[T]) -> T:
         return msgspec.msgpack.decode(self._bytes(name), type=kind)
@@ -393,10 +414,7 @@ class PackedRows:
 
     def times_among(self, moments: Sequence[int]) -> set[int]:
         """Return those of the moments (microseconds) of which there are rows."""
-        positions = self._times.places(moments)
-        count = len(self)
-        found = self._times.chosen([at for at in positions if at < count])
-        return {*moments}.intersection(found)
+        return self._times.among(moments)
 
     def times_at(self, positions: Sequence[int]) -> list[int]:
         """Return the timestamps of the rows at these positions."""

@@ -89,15 +89,6 @@ class ChunkHead(msgspec.Struct, frozen=True):
         """How many bytes the body has."""
         return sum([place.length for place in self.columns.values()])
 
-    def offset(self, name: str) -> int:
-        """Return where in the body a column begins (bytes)."""
-        offset = 0
-        for each, place in self.columns.items():
-            if each == name:
-                break
-            offset += place.length
-        return offset
-
     def needed(self, names: Collection[str] | None = None) -> int:
         """Return how much of a body (bytes, from its beginning) aggregates need.
 
@@ -125,8 +116,15 @@ def column_of(name: str) -> str:
     return "." + name
 
 
+class _Places(msgspec.Struct):
+    """Of a head what tells where columns are."""
+
+    columns: dict[str, ColumnPlace]
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(ChunkHead).decode
+_decode_places = msgspec.json.Decoder(_Places).decode
 
 
 def write_head(head: ChunkHead) -> bytes:
@@ -141,12 +139,25 @@ def read_head(stored: bytes) -> ChunkHead:
     Raises:
         DamagedChunkError: it is not as it was written, or of a later format.
     """
+    return _decode(_verified(stored))
+
+
+def read_places(stored: bytes) -> dict[str, ColumnPlace]:
+    """Return of a head the columns alone, which takes half of the time.
+
+    Raises:
+        DamagedChunkError: as `read_head`.
+    """
+    return _decode_places(_verified(stored)).columns
+
+
+def _verified(stored: bytes) -> bytes:
     text = stored[_JSON_AT:]
     if not text or stored[1:_JSON_AT] != _checksum(stored[0], text):
         raise DamagedChunkError("head", "the checksum is another")
     if stored[0] != FORMAT:
         raise DamagedChunkError("head", f"format {stored[0]} is of a later version")
-    return _decode(text)
+    return text
 
 
 def _checksum(version: int, text: bytes) -> bytes:

@@ -118,6 +118,12 @@ class Integers:
         found = self._looked_up(len(positions))
         return [start + at * step + found[at] for at in positions]
 
+    def among(self, numbers: Sequence[int]) -> set[int]:
+        """Return those of these numbers that the column has; its own ascend."""
+        count = self._stored.count
+        places = [at for at in self.places(numbers) if at < count]
+        return {*numbers}.intersection(self.chosen(places)) if places else set()
+
     def _summed(self, at: int) -> int:
         """Return a number of a cumulative column."""
         stored = self._stored

@@ -63,7 +63,7 @@ from heliograph.store.engine import (
     json_text,
 )
 from heliograph.store.fencing import FENCE
-from heliograph.store.packed_repeats import drop_packed_repeats, find_packed
+from heliograph.store.packed_repeats import PackedRepeats
 from heliograph.store.partitions import Partitions
 from heliograph.store.pool import Pool
 from heliograph.store.postgresql_signals import PostgresqlSignals
@@ -296,6 +296,7 @@ class PostgresqlWriter:
         self._dead: dict[str, int] = {}
         self.partitions = Partitions(queries)
         self._recent = RecentKeys()
+        self._repeats = PackedRepeats()
         self._staging_until = 0.0
         self._watching_until = 0.0
 
@@ -352,6 +353,7 @@ class PostgresqlWriter:
         """Close the connection, and forget what is known by it; the next call opens it anew."""
         self.partitions.forget()
         self._recent = RecentKeys()
+        self._repeats = PackedRepeats()
         await self._disconnect()
 
     async def write(self, batch: Batch, based_on: tuple[int, str] | None = None) -> Written:
@@ -454,7 +456,7 @@ class PostgresqlWriter:
             await self._stage(connection, loads, batch, written.duplicates)
         if late:
             fetch = functools.partial(self._fetch, connection)
-            await drop_packed_repeats(fetch, batch.measurements, late, written)
+            await self._repeats.drop(fetch, batch.measurements, late, written)
         if others:
             await self._write_others(connection, batch, written)
         if heartbeats:
@@ -575,7 +577,7 @@ class PostgresqlWriter:
             # Packed since.
             gone = [row for row in rows if row[0] not in found]
             fetch = functools.partial(self._fetch, connection)
-            found |= await find_packed(fetch, gone, {})
+            found |= await self._repeats.find(fetch, gone, {})
         for row in rows:
             earlier = found.get(row[0])
             if earlier is None:

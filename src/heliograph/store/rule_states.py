@@ -8,7 +8,7 @@ import msgspec
 
 from heliograph.model.records import Kind
 from heliograph.store.engine import Row, Subject, Transaction, json_text, narrowed
-from heliograph.store.packed_repeats import find_packed_rows
+from heliograph.store.packed_repeats import PackedRepeats
 
 T = TypeVar("T")
 
@@ -120,7 +120,8 @@ class Turn:
         rows = await self._fetch(query, **key)
         if not rows and kind is Kind.MEASUREMENT:
             wanted = 0, sensor, timestamp, fingerprint, 0, None, None, ""
-            rows = list((await find_packed_rows(self._fetch, [wanted], {})).values())
+            found = await PackedRepeats().find_rows(self._fetch, [wanted], {})
+            rows = list(found.values())
         return rows[0] if rows else None
 
 

@@ -57,7 +57,7 @@ from heliograph.store.engine import (
     Written,
     json_text,
 )
-from heliograph.store.packed_repeats import drop_packed_repeats
+from heliograph.store.packed_repeats import PackedRepeats
 from heliograph.store.pool import Pool
 from heliograph.store.queries import Query, load_queries
 from heliograph.store.sqlite_generation import (
@@ -333,6 +333,7 @@ class SqliteWriter:
         # Sensors and hours that are marked, as far as they were here: no other process writes
         # measurements to the file, so that such a mark need not be made again.
         self._marked: set[tuple[int, int]] = set()
+        self._repeats = PackedRepeats()
         self._knows_frontier = False
         self._queries = queries
         self._connection: sqlite3.Connection | None = None
@@ -549,6 +550,7 @@ class SqliteWriter:
         connection = self._connection
         # Some were marked, perhaps, by what is rolled back.
         self._marked.clear()
+        self._repeats = PackedRepeats()
         if connection is not None:
             try:
                 if connection.in_transaction:
@@ -682,7 +684,7 @@ class SqliteWriter:
         async def fetch(query: str, **parameters: Any) -> Sequence[Row]:
             return self.fetch(query, parameters)
 
-        if _result(lambda opened: drop_packed_repeats(opened.fetch, rows, late, written), fetch):
+        if _result(lambda opened: self._repeats.drop(opened.fetch, rows, late, written), fetch):
             late = self._lateness.late_hours(rows, written.duplicates)
         if new := [hour for hour in late if hour not in self._marked]:
             _execute(connection, _MARK, new)

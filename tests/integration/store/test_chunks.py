@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from operator import attrgetter
 
 import msgspec
@@ -15,16 +16,19 @@ from heliograph.model.fingerprints import measurement_fingerprint, telling_text
 from heliograph.model.records import Kind
 from heliograph.model.time import DAY, HOUR, SECOND
 from heliograph.packed import chunk as packing
+from heliograph.packed import pieces
+from heliograph.packed.head import read_head
 from heliograph.rollups.aggregates import Series
 from heliograph.rollups.counting import NumberTexts, Work
 from heliograph.rollups.task import Rolling
 from heliograph.store import chunks as chunks_module
 from heliograph.store import measurements as measurements_module
+from heliograph.store import packed_repeats
 from heliograph.store import stretches as stretches_module
-from heliograph.store.chunks import ChangedMeanwhileError
+from heliograph.store.chunks import ChangedMeanwhileError, packed_rows
 from heliograph.store.engine import Batch
 from heliograph.store.measurements import having, measurements_of
-from heliograph.store.packed_repeats import find_packed
+from heliograph.store.packed_repeats import PackedRepeats
 from heliograph.store.pages import GREATEST, LEAST
 from packing_rows import pack_range
 from rows import NOON, again, measurement
@@ -37,11 +41,14 @@ came = st.dictionaries(
 spans = st.lists(st.tuples(st.integers(0, 6), st.integers(4, 14)), min_size=4, max_size=4)
 
 
+def limit_chunks(monkeypatch, rows):
+    for module in (packing, chunks_module, pieces):
+        monkeypatch.setattr(module, "MAXIMUM_ROWS", rows)
+
+
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    monkeypatch.setattr(packing, "MAXIMUM_ROWS", 5)
-    monkeypatch.setattr(chunks_module, "MAXIMUM_ROWS", 5)
-    monkeypatch.setattr("heliograph.packed.pieces.MAXIMUM_ROWS", 5)
+    limit_chunks(monkeypatch, 5)
     monkeypatch.setattr(chunks_module, "_REWRITTEN_AT_ONCE", 1)
     monkeypatch.setattr(stretches_module, "ROWS", 4)
     monkeypatch.setattr(stretches_module, "HEADS", 2)
@@ -357,7 +364,58 @@ async def test_repeats_of_several_chunks_are_found_among_what_is_new(store, sens
     known = {row[0]: earlier[0] for row, earlier in zip(sent[:22], rows, strict=False)}
     sent += [reading(sensor, at, 2) for at in range(24)]
     # As they come from several devices' queues: in no order.
-    assert await find_packed(store.engine.fetch, sent[::3] + sent[1::3] + sent[2::3], {}) == known
+    repeats, rows = PackedRepeats(), sent[::3] + sent[1::3] + sent[2::3]
+    for _ in range(2):
+        assert await repeats.find(store.engine.fetch, rows, {}) == known
+
+
+async def test_times_of_chunks_are_read_once_and_bodies_for_repeats_alone(
+    store, sensor, monkeypatch
+):
+    rows = [reading(sensor, 2 * at, 0) for at in range(24)]
+    await store.write(Batch(measurements=rows))
+    assert await pack_range(store.chunks, sensor, NOON, NOON + 40) == 20
+    read = []
+
+    async def noting(query, **parameters):
+        read.append(query)
+        return await store.engine.fetch(query, **parameters)
+
+    async def found(came):
+        read.clear()
+        return list((await repeats.find(noting, came, {})).values())
+
+    repeats = PackedRepeats()
+    others = [reading(sensor, 2 * at + 1, 0) for at in range(15)]
+    assert await found(others) == []
+    assert read == ["chunks_to_search", "chunk_times"]
+    # Between the ends of chunks nothing is packed.
+    assert await found([reading(sensor, 9, 0)]) == []
+    assert read == ["chunks_to_search"]
+    assert await found([*others, again(rows[6]), reading(sensor, 14, 3)]) == [rows[6][0]]
+    assert read == ["chunks_to_search", "chunks_by_id"]
+    # Those that are kept are bounded: the ones that were asked for longest ago go.
+    monkeypatch.setattr(packed_repeats, "_KEPT_BYTES", 1_100)
+    repeats = PackedRepeats()
+    for at, reads in ((1, 2), (11, 2), (1, 1), (21, 2), (1, 1), (11, 2)):
+        assert await found([reading(sensor, at, 0)]) == []
+        assert len(read) == reads, at
+
+
+async def test_repeats_are_found_where_times_take_more_than_is_read_of_them(
+    store, sensor, monkeypatch
+):
+    limit_chunks(monkeypatch, 60)
+    chosen = random.Random(1)
+    times = sorted(chosen.sample(range(20 * DAY), 61))
+    rows = [measurement(sensor, NOON - 25 * DAY + time) for time in times]
+    await store.write(Batch(measurements=rows))
+    [(_, made)] = packed_rows(rows[:60])
+    assert read_head(made.head).columns["times"].length > 2 * 60 + 128
+    assert await pack_range(store.chunks, sensor, 0, NOON) == 60
+    came = [again(row) for row in rows]
+    found = await PackedRepeats().find(store.engine.fetch, came, {})
+    assert list(found.values()) == [row[0] for row in rows[:60]]
 
 
 async def test_a_chunk_that_is_made_anew_before_it_is_read_is_found_again(
@@ -377,7 +435,7 @@ async def test_a_chunk_that_is_made_anew_before_it_is_read_is_found_again(
     fetch = store.engine.fetch
     monkeypatch.setattr(store.engine, "fetch", crosswise)
     late = [reading(sensor, 1, 1)]
-    assert await find_packed(crosswise, [again(rows[2])], {}) != {}
+    assert await PackedRepeats().find(crosswise, [again(rows[2])], {}) != {}
     late = [reading(sensor, 1, 2)]
     keys = [row[2:4] for row in rows[:3]]
     assert len(await store.measurements.named(sensor, keys, lambda row: row)) == 3

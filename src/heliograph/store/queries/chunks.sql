@@ -5,6 +5,10 @@
 -- shared: longest_chunk
 2678400000000
 
+-- shared: chunk_times_size
+-- A body begins with the times, of which each takes less than this but where a clock leaps about.
+2 * chunk.row_count + 128
+
 -- shared: no_chunk
 CAST(NULL AS bytea) AS head, CAST(NULL AS bytea) AS body
 

@@ -5,7 +5,27 @@ FROM jsonb_array_elements(CAST(:spans AS jsonb)) AS span (value)
 JOIN chunk ON chunk.sensor = CAST(span.value ->> 0 AS bigint)
 AND chunk.last >= CAST(span.value ->> 1 AS bigint)
 AND chunk.last <= CAST(span.value ->> 2 AS bigint) + {longest_chunk}
+AND chunk.first >= CAST(span.value ->> 1 AS bigint) - {longest_chunk}
 AND chunk.first <= CAST(span.value ->> 2 AS bigint);
+
+-- name: chunks_to_search(spans)
+-- The same with what tells whether their times are known; one of several spans is found for each.
+SELECT
+    chunk.id, chunk.sensor, chunk.first, chunk.last, substring(chunk.head FROM 1 FOR 5),
+    {chunk_bytes}
+FROM jsonb_array_elements(CAST(:spans AS jsonb)) AS span (value)
+JOIN chunk ON chunk.sensor = CAST(span.value ->> 0 AS bigint)
+AND chunk.last >= CAST(span.value ->> 1 AS bigint)
+AND chunk.last <= CAST(span.value ->> 2 AS bigint) + {longest_chunk}
+AND chunk.first >= CAST(span.value ->> 1 AS bigint) - {longest_chunk}
+AND chunk.first <= CAST(span.value ->> 2 AS bigint);
+
+-- name: chunk_times(ids)
+SELECT id, head, substring(body FROM 1 FOR {chunk_times_size})
+FROM chunk
+WHERE id IN (
+    SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:ids AS json))
+);
 
 -- name: chunks_by_id(ids)
 SELECT id, sensor, head, body

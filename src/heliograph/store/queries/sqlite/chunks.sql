@@ -8,6 +8,23 @@ AND chunk.last >= json_extract(span.value, '$[1]')
 AND chunk.last <= json_extract(span.value, '$[2]') + {longest_chunk}
 AND chunk.first <= json_extract(span.value, '$[2]');
 
+-- name: chunks_to_search(spans)
+-- The same with what tells whether their times are known; one of several spans is found for each.
+SELECT
+    chunk.id, chunk.sensor, chunk.first, chunk.last, substr(chunk.head, 1, 5),
+    {chunk_bytes}
+FROM json_each(:spans) AS span
+CROSS JOIN chunk
+WHERE chunk.sensor = json_extract(span.value, '$[0]')
+AND chunk.last >= json_extract(span.value, '$[1]')
+AND chunk.last <= json_extract(span.value, '$[2]') + {longest_chunk}
+AND chunk.first <= json_extract(span.value, '$[2]');
+
+-- name: chunk_times(ids)
+SELECT id, head, substr(body, 1, {chunk_times_size})
+FROM chunk
+WHERE id IN (SELECT value FROM json_each(:ids));
+
 -- name: chunks_by_id(ids)
 SELECT id, sensor, head, body FROM chunk WHERE id IN (SELECT value FROM json_each(:ids));
 
