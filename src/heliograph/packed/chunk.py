@@ -478,16 +478,15 @@ class PackedRows:
             return list(map(self.rows().__getitem__, positions))
         return [self.rows(position, position + 1)[0] for position in positions]
 
-    def frames_at(self, positions: Sequence[int]) -> list[RowFrame]:
-        """Return the rows at these positions without their values."""
-        times = self._times.chosen(positions)
+    def frames_at(self, positions: Sequence[int], times: Sequence[int]) -> list[RowFrame]:
+        """Return the rows at these positions, of these times, without their values."""
         is_relative, numbers = self._receipts
         receipts = numbers.chosen(positions)
         if is_relative:
             receipts = list(map(add, times, receipts))
         sequences, instances = [each.chosen(positions) for each in self._ids]
         ids = _made_ids(receipts, sequences, instances)
-        revisions: list[int | None] = [None] * len(times)
+        revisions: list[int | None] = [None] * len(positions)
         if REVISIONS in self.head.columns:
             column = self._column(REVISIONS)
             revisions = [column.part(at, at + 1)[0] for at in positions]

@@ -33,7 +33,8 @@ _FEW_SUMS: Final = 3
 class StoredIntegers(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A column of whole numbers of 64 bits, as it is stored; `width` is in bytes.
 
-    Without a width all differences are 0.
+    Without a width all differences are 0. `among` are the least and the greatest of those that are
+    besides a step, so that a number's place is told without them.
     """
 
     count: int
@@ -42,6 +43,7 @@ class StoredIntegers(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_cumulative: bool
     width: int
     planes: bytes
+    among: tuple[int, int] | None = None
 
 
 class Integers:
@@ -145,7 +147,8 @@ class Integers:
         # All that may be a step apart are less by then, whatever their differences are, or are not
         # before so much of the next step is over.
         farthest = 1 << 8 * stored.width - 1
-        latest, room = start + farthest, step - 2 * farthest
+        least, greatest = stored.among or (-farthest, farthest - 1)
+        latest, room = start + greatest + 1, step - 1 - (greatest - least)
         found: array[int] | _Planes | None = None
         places = []
         for number in numbers:
@@ -260,7 +263,8 @@ def pack_integers(numbers: Sequence[int]) -> StoredIntegers:
         else:
             found = [each - start for each in numbers]
         shift, width, planes = _narrow(found)
-        return StoredIntegers(count, start + shift, step, False, width, planes)
+        among = (min(found) - shift, max(found) - shift) if step > 0 and width else None
+        return StoredIntegers(count, start + shift, step, False, width, planes, among)
     shift, width, planes = _narrow(list(map(sub, numbers[1:], numbers)))
     return StoredIntegers(count, start, shift, True, width, planes)
 

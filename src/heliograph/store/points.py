@@ -205,10 +205,11 @@ class _Chosen:
         places, chosen = zip(*points, strict=True)
         positions = [point.fingerprint for point in chosen]
         if packed.is_columns_alone and all(point.number is not None for point in chosen):
+            times = [point.timestamp for point in chosen]
             rows = [
                 Measurement(row_id, time, 0, receipt, revision, self._value(packed, point))
                 for (row_id, time, receipt, revision), point in zip(
-                    packed.frames_at(positions), chosen, strict=True
+                    packed.frames_at(positions, times), chosen, strict=True
                 )
             ]
             return list(zip(places, rows, strict=True))

@@ -11,6 +11,7 @@ from itertools import pairwise
 from operator import attrgetter, itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
+from heliograph.model.time import DAY
 from heliograph.packed.chunk import PackedRows
 from heliograph.packed.head import ChunkHead, DamagedChunkError, read_head
 from heliograph.store.chunks import Chunks, place_of
@@ -24,6 +25,8 @@ _CHUNK_SIZE: Final = 32 << 20
 # Larger values, in characters, are not read by queries for several spans.
 _LONGEST: Final = 8 << 10
 _BODIES: Final = 8 << 20
+# A span that is longer is read by itself: of all spans together the query would end in it.
+_LONG_SPAN: Final = DAY
 
 Span: TypeAlias = tuple[int, int]
 
@@ -211,6 +214,13 @@ class Stretches:
             ((start, end),) = spans
             async for found in self.between((start, LEAST), end):
                 yield spans, *found
+            return
+        long = next((at for at, (start, end) in enumerate(spans) if end - start > _LONG_SPAN), None)
+        if long is not None:
+            for some in (spans[:long], spans[long : long + 1], spans[long + 1 :]):
+                if some:
+                    async for part in self.of(some):
+                        yield part
             return
         wanted = json_text([(self._sensor, *span) for span in spans])
         opened: Mapping[int, PackedRows] | None = None

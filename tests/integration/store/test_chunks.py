@@ -536,6 +536,19 @@ async def test_points_of_many_packed_rows_have_both_ends_and_what_stands_out(
     assert [row.timestamp - NOON for row in picked] == [29, 30, 31, 32]
 
 
+async def test_a_boolean_of_which_a_head_tells_is_shown_as_what_it_was(store, sensor, monkeypatch):
+    """Heads have 0 and 1."""
+    monkeypatch.setattr("heliograph.store.packed_points.HELD", 10)
+    monkeypatch.setattr("heliograph.store.packed_points._FOR_A_POINT", 1)
+    rows = [measurement(sensor, NOON + at, {"a": at == 22}) for at in range(40)]
+    await store.write(Batch(measurements=rows))
+    await pack_range(store.chunks, sensor, NOON, NOON + 35)
+    picked = await store.points.pick(sensor, "a", start=NOON, end=END, count=5)
+    shown = {row.timestamp - NOON: bytes(row.value) for row in picked}
+    assert shown[22] == b'{"a":true}'
+    assert {*shown.values()} == {b'{"a":true}', b'{"a":false}'}
+
+
 NUMBERS = [
     [20.25, 0.1, -3.5, 7.0],
     [20.25, 1, -3, 7.0, True],

@@ -46,7 +46,11 @@ def test_the_places_of_numbers_are_found(numbers, wanted, are_steady):
     if are_steady:
         numbers = [at * 100 + each % 7 for at, each in enumerate(numbers)]
     expected = [bisect_left(numbers, number) for number in wanted]
-    assert Integers(pack_integers(numbers)).places(wanted) == expected
+    stored = pack_integers(numbers)
+    assert Integers(stored).places(wanted) == expected
+    # As an earlier version has stored it.
+    stored = msgspec.structs.replace(stored, among=None)
+    assert Integers(stored).places(wanted) == expected
 
 
 def steady(made):
@@ -105,3 +109,11 @@ def test_places_far_from_every_number_are_found_without_their_differences():
     stored = msgspec.structs.replace(pack_integers(numbers), planes=b"unread")
     wanted = [-5_500_000, 500_000, 1_234_500_000, 3_599_500_000, 9_000_500_000]
     assert Integers(stored).places(wanted) == [0, 1, 1_235, 3_600, 3_600]
+
+
+def test_places_where_the_noise_of_a_number_begins_are_found_without_the_differences():
+    """Buckets begin at whole seconds, and what a device measures each second is a little later."""
+    numbers = [at * 1_000_000 + at * at % 2_500 for at in range(3_600)]
+    stored = msgspec.structs.replace(pack_integers(numbers), planes=b"unread")
+    wanted = [0, 1_000_000, 90_000_000, 1_234_000_000, 1_235_002_500, 3_600_000_000]
+    assert Integers(stored).places(wanted) == [0, 1, 90, 1_234, 1_236, 3_600]
