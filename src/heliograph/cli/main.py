@@ -48,11 +48,6 @@ COMMANDS = {
     "simulate": "Send what many sensors would send, over MQTT, and count what is acknowledged.",
 }
 
-# What libraries of a server import where it is installed. By rich structlog would draw tracebacks,
-# which the log has as text or JSON. FastAPI looks whether a model is one of pydantic's first
-# version. Their imports are a start in twelve.
-NOT_FOR_A_SERVER = ("rich", "pydantic.v1")
-
 # typer does not export it, and has moved it.
 UsageError: Any = typer.BadParameter.__base__
 
@@ -94,8 +89,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Put the real command in the place of its stand-in, then go on as usual."""
         if args and args[0] in COMMANDS:
-            with _quickly() if args[0] == "serve" else contextlib.nullcontext():
-                module = importlib.import_module(f"heliograph.cli.{args[0]}")
+            module = _imported(args[0])
             if "structlog" in sys.modules:
                 _log_to_standard_error()
             command = self.commands[args[0]] = typer.main.get_command(module.app)
@@ -118,26 +112,15 @@ def _let_flow(command: Any) -> None:
         _let_flow(each)
 
 
-@contextlib.contextmanager
-def _quickly() -> Iterator[None]:
-    """Have what is imported meanwhile take less time than it does by itself.
+def _imported(name: str) -> Any:
+    """Return a command's module."""
+    module = f"heliograph.cli.{name}"
+    if name != "serve":
+        return importlib.import_module(module)
+    from heliograph.cli.quick_imports import quickly  # noqa: PLC0415 - for a server alone
 
-    It finds that what is not for a server is not installed, unless that is loaded. Pydantic's
-    models, most of which are FastAPI's and describe OpenAPI, are built when they are first used:
-    a start in eight.
-    """
-    from pydantic import BaseModel  # noqa: PLC0415 - for a server alone
-
-    hidden = [name for name in NOT_FOR_A_SERVER if name not in sys.modules]
-    # What stands for a module that is not there.
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # typeshed: modules only
-    BaseModel.model_config["defer_build"] = True
-    try:
-        yield
-    finally:
-        del BaseModel.model_config["defer_build"]
-        for name in hidden:
-            del sys.modules[name]
+    with quickly():
+        return importlib.import_module(module)
 
 
 app = typer.Typer(

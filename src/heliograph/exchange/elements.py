@@ -1,5 +1,6 @@
 """What is read from a file: elements as devices send them, each with its place and its sensor."""
 
+import enum
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -35,6 +36,16 @@ _ZEROS: Final = str.maketrans("123456789", "000000000")
 _MOMENT: Final = re.compile(r"0000-00-00[T ]00:00:00(?:\.0{1,6})?(?:Z|[+-]00(?::?00)?)")
 
 FROM_BOOT = "is that of a clock that counts from its boot, and no time"
+
+
+class ColumnKind(enum.StrEnum):
+    """What all cells of a column are."""
+
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    TEXT = "text"
+    JSON = "json"
+    EMPTY = "empty"
 
 
 class BadLineError(ValueError):

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from heliograph.exchange.elements import ColumnKind
 from heliograph.exchange.table_times import Ask, Example
 from heliograph.model.counting import counted
 
@@ -77,16 +78,6 @@ _COMMAS: Final = frozenset(
 )  # fmt: skip
 _SHOW_POINT: Final = (Sort.POINT, Sort.THOUSANDS_BY_COMMAS)
 _SHOW_COMMA: Final = (Sort.COMMA, Sort.THOUSANDS_BY_POINTS)
-
-
-class ColumnKind(enum.StrEnum):
-    """What all cells of a column are."""
-
-    NUMBER = "number"
-    BOOLEAN = "boolean"
-    TEXT = "text"
-    JSON = "json"
-    EMPTY = "empty"
 
 
 def sort_of(cell: str) -> Sort:

@@ -18,6 +18,7 @@ from heliograph.exchange.elements import (
     FROM_BOOT,
     LATEST_EXACT,
     BadLineError,
+    ColumnKind,
     Element,
     NoValueError,
     checked_json,
@@ -39,7 +40,6 @@ from heliograph.exchange.table_layouts import (
     zone_in,
 )
 from heliograph.exchange.table_numbers import (
-    ColumnKind,
     ColumnSurvey,
     Decimal,
     Missing,

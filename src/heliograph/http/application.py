@@ -109,7 +109,7 @@ def create_web(services: Services, export_slots: ExportSlots | None = None) -> A
     fastapi = _fastapi()
     fastapi.state.services = services
     fastapi.state.exports = ExportSlots() if export_slots is None else export_slots
-    fastapi.state.metrics = metrics.metrics_registry(services, traffic, answering)
+    fastapi.state.metrics = metrics.registry_of(services, traffic, answering)
     table = Table()
     _add_direct(table, services)
     for route in fastapi.routes:

@@ -122,6 +122,8 @@ class Table:
     def __init__(self) -> None:
         self._exact: dict[tuple[str, str], Operation] = {}
         # By method and how many parts a path has: few are left to compare.
+        self._templates: dict[tuple[str, int], list[Operation]] = {}
+        # Of those that a path was compared with: to make all of them takes long.
         self._patterns: dict[tuple[str, int], list[tuple[re.Pattern[str], Operation]]] = {}
         self._folders: dict[tuple[str, str], Operation] = {}
 
@@ -134,14 +136,19 @@ class Table:
         if "{" not in template:
             self._exact.setdefault((method, template), operation)
             return
-        pattern = re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template))
-        self._patterns.setdefault((method, template.count("/")), []).append((pattern, operation))
+        kind = method, template.count("/")
+        self._templates.setdefault(kind, []).append(operation)
+        self._patterns.pop(kind, None)
 
     def find(self, method: str, path: str) -> tuple[Operation | None, dict[str, str]]:
         """Return the operation that answers, and the path's parameters; None: there is no such."""
         if operation := self._exact.get((method, path)):
             return operation, {}
-        for pattern, operation in self._patterns.get((method, path.count("/")), ()):
+        kind = method, path.count("/")
+        patterns = self._patterns.get(kind)
+        if patterns is None:
+            patterns = self._make_patterns(kind)
+        for pattern, operation in patterns:
             if match := pattern.fullmatch(path):
                 return operation, match.groupdict()
         if path.startswith(FOLDERS):
@@ -150,9 +157,18 @@ class Table:
                     return operation, {"path": path.removeprefix(folder)}
         return None, {}
 
+    def _make_patterns(self, kind: tuple[str, int]) -> list[tuple[re.Pattern[str], Operation]]:
+        if kind not in self._templates:
+            return []
+        self._patterns[kind] = [
+            (re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", operation.template)), operation)
+            for operation in self._templates[kind]
+        ]
+        return self._patterns[kind]
+
     def methods(self, path: str) -> dict[str, Operation]:
         """Return the methods that the path takes over HTTP, sorted, with what answers each."""
-        methods = {method for method, _ in (*self._exact, *self._patterns, *self._folders)}
+        methods = {method for method, _ in (*self._exact, *self._templates, *self._folders)}
         methods -= {SOCKET}
         found = {method: self.find(method, path)[0] for method in sorted(methods)}
         return {method: operation for method, operation in found.items() if operation is not None}

@@ -1,20 +1,18 @@
-"""What an import would store of a table, so that a page can show it before it sends it."""
+"""What an import would store of a table, so that a page can show it before it sends it.
+
+What reads tables is imported with the first of them: a start in fifty.
+"""
 
 import asyncio
 import io
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import msgspec
 from pydantic import AfterValidator, Field
 
 from heliograph.access.policy import Action
 from heliograph.errors import StartError
-from heliograph.exchange.elements import BadLineError, Element, NoValueError
-from heliograph.exchange.reading import CsvFile, Place, csv_rows, findings, look_at_csv
-from heliograph.exchange.table_layouts import zone_of
-from heliograph.exchange.table_numbers import ColumnKind
-from heliograph.exchange.table_times import check_time_format
-from heliograph.exchange.tables import Plan, TableOptions
+from heliograph.exchange.elements import BadLineError, ColumnKind, Element, NoValueError
 from heliograph.http.errors import validation_error
 from heliograph.http.members import Body
 from heliograph.http.records import Representation
@@ -22,6 +20,10 @@ from heliograph.http.resources import KnownCall, Resource, TheCall
 from heliograph.http.schemas import Storable
 from heliograph.ingest.decode import flaw_in
 from heliograph.model.time import now
+
+if TYPE_CHECKING:
+    from heliograph.exchange.reading import CsvFile
+    from heliograph.exchange.tables import Plan, TableOptions
 
 router = Resource("networks", "/networks/{network_identifier}/import-preview")
 
@@ -34,8 +36,16 @@ SENSOR_TAG = "device_id"
 
 
 def _zone(text: str) -> str:
+    from heliograph.exchange.table_layouts import zone_of  # noqa: PLC0415 - where one is given
+
     zone_of(text)
     return text
+
+
+def _time_format(text: str) -> str:
+    from heliograph.exchange.table_times import check_time_format  # noqa: PLC0415 - likewise
+
+    return check_time_format(text)
 
 
 Name = Annotated[str, Field(min_length=1, max_length=255), Storable]
@@ -55,7 +65,7 @@ class GivenTable(Body):
         default=None, description="What stands before decimals"
     )
     time_column: Name | None = Field(default=None, description="The column with the time")
-    time_format: Annotated[Name, AfterValidator(check_time_format)] | None = Field(
+    time_format: Annotated[Name, AfterValidator(_time_format)] | None = Field(
         default=None, description="As `%d.%m.%y %H:%M`, or `day-first`, or `month-first`"
     )
     time_zone: Annotated[Name, AfterValidator(_zone)] | None = Field(
@@ -88,8 +98,11 @@ class GivenTable(Body):
     )
 
     @property
-    def options(self) -> TableOptions:
+    def options(self) -> "TableOptions":
         """What is said of the table, as imports take it."""
+        from heliograph.exchange.table_layouts import zone_of  # noqa: PLC0415 - see above
+        from heliograph.exchange.tables import TableOptions  # noqa: PLC0415
+
         return TableOptions(
             separator=self.delimiter,
             decimal=self.decimal,
@@ -138,7 +151,7 @@ class TakenFor(Representation):
     ]
 
     @classmethod
-    def of(cls, plan: Plan) -> Self:
+    def of(cls, plan: "Plan") -> Self:
         """Return what a plan has found out, as far as options can say it."""
         kinds = {*plan.kinds.values(), *plan.value_kinds.values()}
         orders = {*(plan.time.marks or {}).values()}
@@ -201,14 +214,14 @@ async def preview_import(
     network = await call.network(network_identifier, Action.EDIT)
     async with call.services.previewing:
         try:
-            look, rows = await asyncio.to_thread(_read, table)
+            look, rows, found = await asyncio.to_thread(_read, table)
         except StartError as error:
             raise validation_error(("body", "table"), "value_error", str(error)) from error
     questions = look.plan.questions if look.plan is not None else ()
     good, bad, empty = await _sorted(call, network.identifier, rows, table.sensor)
     return ImportPreview(
         array=_ARRAYS[look.kind.value],
-        findings=[FindingOfTable(*found) for found in findings(look)],
+        findings=[FindingOfTable(*each) for each in found],
         questions=[OpenQuestion(*question) for question in questions],
         taken_for=TakenFor.of(look.plan) if look.plan is not None else None,
         rows=[row for _, row in good],
@@ -219,16 +232,23 @@ async def preview_import(
     )
 
 
-def _read(table: GivenTable) -> tuple[CsvFile, list[_Row]]:
-    """Return what the table is, and its rows; none while something is open.
+def _read(table: GivenTable) -> tuple["CsvFile", list[_Row], list[tuple[str, str]]]:
+    """Return what the table is, its rows, none while something is open, and what was found.
 
     Raises:
         StartError: its heading can't be used.
     """
+    from heliograph.exchange.reading import (  # noqa: PLC0415 - here, in a thread
+        Place,
+        csv_rows,
+        findings,
+        look_at_csv,
+    )
+
     file = io.BytesIO(table.table.encode())
     look = look_at_csv(file, None, table.options, left_out=table.lines_left_out)
     if look.plan is not None and look.plan.questions:
-        return look, []
+        return look, [], list(findings(look))
     found: list[_Row] = []
     today = now()
     has_sensor = table.sensor is not None
@@ -238,7 +258,7 @@ def _read(table: GivenTable) -> tuple[CsvFile, list[_Row]]:
             said = BadLineError(flaw)
         if said is not None:
             found.append(_Row(record.line, said))
-    return look, found
+    return look, found, list(findings(look))
 
 
 async def _sorted(
