@@ -3,12 +3,14 @@
 import base64
 import zlib
 
+import msgspec
 import pytest
 
 from heliograph.model.canonical import canonical
 from heliograph.model.fingerprints import measurement_fingerprint, telling_text
 from heliograph.packed.chunk import PackedRows, pack
 from heliograph.packed.head import DamagedChunkError, read_head
+from heliograph.packed.integers import Integers, StoredIntegers
 
 # 2025-10-09T08:53:20Z
 START = 1_760_000_000_000_000
@@ -46,6 +48,12 @@ qVZKUbLKK83JqY0FAMCSw5bNAgjNB9DMrMMCxBZqaICBOQ2jzBHLBIgBDj6PMkcuEzAAkpbNAggAAMIB
 CAUAwgDEAJfNAgjEC2NmHgWDCjAMDAAAAJZ3AwDCAMQAwMQGyyvNyQEAxAhjYBgFgwoAAJfNAgjEC2NmhgJG5lEwggEAAZYBfQDC
 AMQAwMQGyyvNyQEAxAhjYBgFo4ABAJfNAggDAMDAxBPLK83J4VJKNVQCEkYGYMoESAEAxBFjYGQYHoBpoB1AJcA8MNYCAIuONjXQ
 sbTUUapWiFFKSU3OzE3MiVGyUjDQMzVQqFWKjQUA
+"""
+
+# Of each second, up to 1.9 ms late; the last member tells how far they are from their steps.
+STEADY = """
+lyjPAAZAte7OAmrOAA9CP8ICxE0AKADX/5a8LObqONCycuioRprMtHr2UPTihgjU6kr06CaugJwCskCEEn6goFYEwYEBAAAIwqA0
+//84F9y1yEGZZSfm1gMtjDYouP4BAJLR/ZbNBPY=
 """
 
 
@@ -92,6 +100,15 @@ def test_a_chunk_of_format_1_comes_back():
     assert (known.count, known.minimum, known.maximum) == (495, -96.75, 3.75)
     assert known.total == sum(value(at)["decimal"] for at in range(3, 500) if at not in (100, 101))
     assert head.attributes["decimal"].last == 1.75
+
+
+def test_steady_times_come_back_whether_or_not_it_is_told_how_far_they_are_from_their_steps():
+    times = [START + at * 1_000_000 + at * at * 37 % 1_900 for at in range(40)]
+    members = msgspec.msgpack.decode(base64.b64decode(STEADY))
+    for stored in (members, members[:-1]):
+        found = Integers(msgspec.convert(stored, StoredIntegers))
+        assert found.places([START, times[7], times[7] + 1, START + 30_000_000]) == [0, 7, 8, 30]
+        assert found.all == times
 
 
 def test_the_same_rows_have_the_same_head():
