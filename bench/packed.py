@@ -56,7 +56,7 @@ class Density(NamedTuple):
 DENSITIES = {
     "1hz": Density(1, SECOND, part=10),
     "1min": Density(10, 60 * SECOND),
-    "10min": Density(40, 600 * SECOND),
+    "10min": Density(100, 600 * SECOND),
     "doubles": Density(1, SECOND, part=10, doubles=True, goal=None),
 }
 

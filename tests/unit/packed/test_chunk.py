@@ -204,17 +204,17 @@ def value_of(row):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_columns_come_back_and_count_as_rows_do(kind):
-    count = 700
+    count = 1_300
     found = column_of_kind(kind, count)
     others = [{"y": at} if at % 3 else {} for at in range(count)]
     rows = rows_of([{"x": each, **other} for each, other in zip(found, others, strict=True)])
     packed = opened(rows)
     assert_same(packed.rows(), rows)
     assert_same(packed.rows(400, 464), rows[400:464])
-    for size in (7, 90, 305, 700):
+    for size in (7, 90, 305, 1_300):
         edges = [*range(0, count, size), count]
         assert_counts_as_rows(packed, rows, list(pairwise(edges)))
-    assert_counts_as_rows(opened(rows), rows, [(64, 384), (385, 386), (386, 698)])
+    assert_counts_as_rows(opened(rows), rows, [(64, 384), (385, 386), (386, 1_298)])
 
 
 @given(
@@ -284,14 +284,14 @@ def test_positions_of_times():
 def test_extremes_are_found_in_blocks():
     made = random.Random(1)
     # So few that each is met again and again: the first of equal ones is taken.
-    found = [made.randint(0, 40) / 10 for _ in range(700)]
+    found = [made.randint(0, 40) / 10 for _ in range(1_100)]
     packed = opened(rows_of(found))
     for among in (10, 256, 300, 333, 1_000):
-        # Whole blocks of 64, of which there are ten, and what is behind them.
-        edges = [*range(0, 700, among), 700]
+        # Whole blocks of 64, of which there are seventeen, and what is behind them.
+        edges = [*range(0, 1_100, among), 1_100]
         if among >= 256:
-            edges = [*range(0, 640, among // 64 * 64), 640, 700]
-        expected = {0, 699}
+            edges = [*range(0, 1_088, among // 64 * 64), 1_088, 1_100]
+        expected = {0, 1_099}
         for first, last in pairwise(edges):
             part = found[first:last]
             expected |= {first + part.index(min(part)), first + part.index(max(part))}
