@@ -52,7 +52,7 @@ async def nothing_left():
     await eventually(lambda: not ours(asyncio.all_tasks() - tasks))
     # The loop's own threads for name look-ups and files stay with the loop.
     await eventually(
-        lambda: all(t.name.startswith("asyncio_") for t in set(threading.enumerate()) - threads)
+        lambda: all(t.name.startswith("uvloop_") for t in set(threading.enumerate()) - threads)
     )
 
 

@@ -1,15 +1,9 @@
 """A server of the test's own, in this process, and both versions of MQTT."""
 
 import pytest
-import uvloop
 
 from heliograph.store.publications import Outbox
 from server import blocked, running
-
-
-def pytest_asyncio_loop_factories(config, item):
-    """Run these tests on what the server runs on as its users start it."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(params=[4, 5], ids=["3.1.1", "5"])

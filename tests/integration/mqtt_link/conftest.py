@@ -5,16 +5,10 @@ import contextlib
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from broker import PLAIN, PROGRAM, Mosquitto
 from scripted_broker import scripted_broker
 from server import blocked, running
-
-
-def pytest_asyncio_loop_factories(config, item):
-    """Run these tests on what the server runs on as its users start it."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(autouse=True)

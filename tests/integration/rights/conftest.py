@@ -6,15 +6,9 @@ from unittest import mock
 import httpx
 import pytest
 import pytest_asyncio
-import uvloop
 
 from integration.rights.case import NEW_HASH, World
 from server import running, served
-
-
-def pytest_asyncio_loop_factories(config, item):
-    """Run these tests on what the server runs on as its users start it."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(

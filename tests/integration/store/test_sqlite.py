@@ -333,7 +333,7 @@ async def test_closing_leaves_one_file_and_no_thread(path):
     started = [
         thread
         for thread in threading.enumerate()
-        if thread not in before and not thread.name.startswith("asyncio")
+        if thread not in before and not thread.name.startswith("uvloop_")
     ]
     for thread in started:  # one that has answered its close may be in its last lines still
         thread.join(10)
