@@ -8,8 +8,10 @@ its own, so that a run may end anywhere, and the next one goes on where it is.
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Final
 
 import structlog
@@ -19,11 +21,11 @@ from heliograph.model.identifiers import first_ingest_id
 from heliograph.model.records import TIMESTAMP
 from heliograph.model.retention import Needed
 from heliograph.model.time import DAY, HOUR
-from heliograph.packed.chunk import MAXIMUM_CHARACTERS
+from heliograph.packed.chunk import MAXIMUM_CHARACTERS, MAXIMUM_ROWS
 from heliograph.packed.head import DamagedChunkError
-from heliograph.packed.pieces import FEWEST_ROWS, next_piece
+from heliograph.packed.pieces import FEWEST_ROWS, month_end, next_piece
 from heliograph.store import Store
-from heliograph.store.chunks import ChangedMeanwhileError, Prepared
+from heliograph.store.chunks import ChangedMeanwhileError, Prepared, SmallChunk
 from heliograph.store.duties import Duty, DutyName
 from heliograph.store.engine import Drop
 from heliograph.store.months import month_of
@@ -52,6 +54,14 @@ _SENSORS_AT_ONCE: Final = 5_000
 # Of the time while devices send, and while they do not.
 _BUSY_SHARE, _IDLE_SHARE = 0.1, 0.5
 _UNPACKABLE_KNOWN: Final = 1_000
+# How often chunks are looked for that can be merged, and how much older than the last time they may
+# be: pieces are as long as a month.
+MERGE_EVERY: Final = DAY
+_MERGED_BACK: Final = 40 * DAY
+# Rows that a run merges at most, or somewhat more; the next goes on.
+_MERGED_A_RUN: Final = 500_000
+# Rows that are merged at once, and in a transaction.
+_MERGED_AT_ONCE: Final = 4 * MAXIMUM_ROWS
 
 
 @dataclasses.dataclass(slots=True)
@@ -60,6 +70,7 @@ class PackingState:
 
     last_run_at: int | None = None
     packed_total: int = 0
+    merged_total: int = 0
     failures_total: int = 0
 
 
@@ -90,6 +101,9 @@ class Packer:
         self._rows_a_second = 0.0
         self._unpackable: set[tuple[int, int]] = set()
         self._has_told = False
+        # Until when chunks are merged; of a pass that has not come to its end, of which sensors.
+        self._merged_until: int | None = None
+        self._merged_through = LEAST
         # Of which rows were packed since they were looked at; None: nobody knows.
         self._months: set[int] | None = None
 
@@ -157,12 +171,91 @@ class Packer:
         async for sensors in self._sensors():
             limits = {number: min(until, _rolled_up(each)) for number, each in sensors.items()}
             packed += await self._pack_sensors(limits, before, early=early)
+        if not early:
+            await self._merge(until)
         await self._drop_emptied(until)
         await self._shorten()
         self.state.last_run_at = self._moment()
         if packed:
             log.info("measurements packed", rows=packed)
         return packed
+
+    async def _merge(self, until: int) -> None:
+        """Merge chunks that stayed small, since they were packed before their piece had ended."""
+        known = self._merged_until
+        if known is not None and until < known + MERGE_EVERY:
+            return
+        before, left = self.state.merged_total, _MERGED_A_RUN
+        together: list[Prepared] = []
+        rows = characters = 0
+        since = LEAST if known is None else known - _MERGED_BACK
+        async with contextlib.aclosing(self._merges(since, until)) as merges:
+            async for each in merges:
+                together.append(each)
+                rows += sum(len(of_chunk) for of_chunk, _ in each.new)
+                characters += each.characters
+                if rows >= _MERGED_AT_ONCE or characters >= MAXIMUM_CHARACTERS:
+                    await self._put_merged(together)
+                    left -= rows
+                    together, rows, characters = [], 0, 0
+                    # It may have more.
+                    self._merged_through = each.sensor - 1
+                    if left <= 0 and self._rests:
+                        break
+            else:
+                await self._put_merged(together)
+                self._merged_until, self._merged_through = until, LEAST
+        if merged := self.state.merged_total - before:
+            log.info("chunks merged", chunks=merged)
+
+    async def _put_merged(self, together: Sequence[Prepared]) -> None:
+        """Store merged chunks; what has changed meanwhile is left alone."""
+        if not together:
+            return
+        began = asyncio.get_running_loop().time()
+        try:
+            await self._store.chunks.put(together)
+        except ChangedMeanwhileError:
+            if len(together) > 1:
+                for each in together:
+                    await self._put_merged([each])
+            return
+        self.state.merged_total += sum(len(each.old) for each in together)
+        await self._rest(asyncio.get_running_loop().time() - began)
+
+    async def _merges(self, since: int, until: int) -> AsyncGenerator[Prepared, None]:
+        """Yield what can be merged, by sensors, from where the last run has ended."""
+        through = self._merged_through
+        loop = asyncio.get_running_loop()
+        while numbers := await self._numbers(through):
+            through = numbers[-1]
+            for sensor in numbers:
+                began = loop.time()
+                async for group in self._mergeable(sensor, since, until):
+                    for prepared in await self._store.chunks.merged_anew(sensor, group):
+                        took = loop.time() - began
+                        yield prepared
+                        began = loop.time() - took
+                await self._rest(loop.time() - began)
+
+    async def _mergeable(
+        self, sensor: int, since: int, until: int
+    ) -> AsyncIterator[list[SmallChunk]]:
+        """Yield small chunks of pieces that have ended, if a piece has several."""
+        small = await self._store.chunks.small(sensor, since, until, FEWEST_ROWS)
+        count = partial(self._store.chunks.rows_between, sensor, limit=FEWEST_ROWS)
+        for _, found in groupby(small, key=lambda each: month_end(each.first[0])):
+            left = list(found)
+            while len(left) > 1:
+                start = left[0].first[0]
+                piece = await next_piece(count, start - start % HOUR, until)
+                # Busier days after it may have ended.
+                end = start - start % DAY + DAY if piece is None else piece.end
+                group = left[: bisect_left(left, end, key=_last_time)]
+                left = left[max(len(group), 1) :]
+                if piece is not None:
+                    for part in _bounded(group):
+                        yield part
 
     async def _drop_emptied(self, until: int) -> None:
         """Drop months of PostgreSQL that have ended by then, and whose last row was packed.
@@ -190,12 +283,15 @@ class Packer:
             is_left = await self._store.removal.shorten()
             await self._rest(asyncio.get_running_loop().time() - began)
 
+    async def _numbers(self, after: int) -> list[int]:
+        rows = await self._store.engine.fetch(
+            "packing_sensors", after=after, limit=_SENSORS_AT_ONCE
+        )
+        return [number for (number,) in rows]
+
     async def _sensors(self) -> AsyncIterator[dict[int, Needed]]:
         after = LEAST
-        while rows := await self._store.engine.fetch(
-            "packing_sensors", after=after, limit=_SENSORS_AT_ONCE
-        ):
-            numbers = [number for (number,) in rows]
+        while numbers := await self._numbers(after):
             after = numbers[-1]
             yield await self._store.removal.needed(numbers)
 
@@ -307,6 +403,24 @@ class Packer:
             return
         share = _BUSY_SHARE if self._busy() else _IDLE_SHARE
         await asyncio.sleep(took * (1 / share - 1))
+
+
+def _last_time(chunk: SmallChunk) -> int:
+    return chunk.last[0]
+
+
+def _bounded(chunks: Sequence[SmallChunk]) -> Iterator[list[SmallChunk]]:
+    """Yield chunks that are merged at once: several, of so many rows together."""
+    part: list[SmallChunk] = []
+    rows = 0
+    for chunk in chunks:
+        if rows + chunk.rows > _MERGED_AT_ONCE:
+            yield part
+            part, rows = [], 0
+        part.append(chunk)
+        rows += chunk.rows
+    if len(part) > 1:
+        yield part
 
 
 def _rolled_up(needed: Needed) -> int:

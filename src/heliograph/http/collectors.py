@@ -175,6 +175,8 @@ class HeliographCollector(Collector):
     def _packing(self) -> Iterator[Metric]:
         state = self._services.packer.state
         yield _counter("packing_rows", "Measurements packed", state.packed_total)
+        text = "Small chunks of which fewer were made"
+        yield _counter("packing_merged_chunks", text, state.merged_total)
         text = "Runs of packing that ended halfway, and pieces that can't be packed"
         yield _counter("packing_failures", text, state.failures_total)
         text = "When the last run of packing came to its end"

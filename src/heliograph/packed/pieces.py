@@ -64,6 +64,12 @@ def _periods(moment: int) -> Iterator[tuple[int, int]]:
     yield month, end
 
 
+def month_end(moment: int) -> int:
+    """Return where the month around the moment ends, which no piece crosses."""
+    *_, (_, end) = _periods(moment)
+    return end
+
+
 def chunk_sizes(rows: int) -> list[int]:
     """Return how many rows the chunks of a piece have: as few chunks as can be, of one size."""
     chunks = -(-rows // MAXIMUM_ROWS)

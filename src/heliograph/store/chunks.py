@@ -67,6 +67,9 @@ _KEPT_BYTES: Final = 2 << 20
 # Chunks that are packed anew together, when rows have come that belong into them.
 _REWRITTEN_AT_ONCE: Final = 4
 _VERIFIED_AT_ONCE: Final = 16
+# The body of a chunk that is small for other reasons than its values: a thousand rows of three
+# two-place decimals take 6,000.
+_SMALL_BYTES: Final = 128 << 10
 _FAULTS: Final = 10
 # As queries rely on, which would else look at all chunks that are later than a time.
 LONGEST_CHUNK: Final = 31 * DAY
@@ -103,6 +106,15 @@ class StoredChunk(NamedTuple):
         """Return the chunk that a query returns in the columns of a page's row."""
         chunk, first, first_fingerprint, last, last_fingerprint, head, body, *_ = row
         return cls(chunk, (first, first_fingerprint), (last, last_fingerprint), head, body)
+
+
+class SmallChunk(NamedTuple):
+    """A chunk of few rows: between which positions, and how many they are."""
+
+    id: int
+    first: Cursor
+    last: Cursor
+    rows: int
 
 
 class PackedTotals(NamedTuple):
@@ -535,6 +547,49 @@ class Chunks(Subject):
                 break
         return [_whole(row[:-1]) for row in rows]
 
+    async def small(self, sensor: int, since: int, until: int, rows: int) -> list[SmallChunk]:
+        """Return the sensor's chunks of fewer rows that end in a time, oldest first.
+
+        But for those that are large for what their values are.
+        """
+        found = await self._engine.fetch(
+            "chunks_small", sensor=sensor, since=since, until=until, rows=rows, bytes=_SMALL_BYTES
+        )
+        return [SmallChunk(row[0], (row[1], row[2]), (row[3], row[4]), row[5]) for row in found]
+
+    async def merged_anew(self, sensor: int, small: Sequence[SmallChunk]) -> list["Prepared"]:
+        """Make fewer chunks of those that follow one another, if that can be."""
+        wanted = {each.id for each in small}
+        rows = await self._engine.fetch(
+            "chunks_between",
+            sensor=sensor,
+            **_ends(small[0].first, small[-1].last),
+            limit=GREATEST,
+        )
+        runs: list[list[StoredChunk]] = [[]]
+        for chunk in map(StoredChunk.of, rows):
+            if chunk.id in wanted and self._is_whole(chunk):
+                runs[-1].append(chunk)
+            else:
+                runs.append([])
+        found: list[Prepared] = []
+        for run in runs:
+            if len(run) > 1:
+                both = [row for chunk in run for row in self.open(chunk).rows()]
+                new = await asyncio.to_thread(packed_rows, both)
+                if len(new) < len(run):
+                    found.append(Prepared(sensor, [], [chunk.id for chunk in run], new, ()))
+        return found
+
+    def _is_whole(self, chunk: StoredChunk) -> bool:
+        """Return whether a chunk is as it was written; else it is told."""
+        try:
+            self.open(chunk).verify()
+        except DamagedChunkError as error:
+            self.tell_damaged(chunk.id, error)
+            return False
+        return True
+
     async def put(self, prepared: "Sequence[Prepared]") -> None:
         """Store what was prepared in one transaction: rows of several sensors often share pages.
 
@@ -599,10 +654,7 @@ class Chunks(Subject):
         rows = await self._engine.fetch(
             "chunks_between",
             sensor=sensor,
-            first=first[0],
-            first_fingerprint=first[1],
-            last=last[0],
-            last_fingerprint=last[1],
+            **_ends(first, last),
             limit=_REWRITTEN_AT_ONCE + 1,
         )
         return [StoredChunk.of(row) for row in rows]
@@ -654,10 +706,7 @@ async def replace(
         deleted = await transaction.fetch(
             "chunk_rows_delete",
             sensor=sensor,
-            first=first[TIMESTAMP],
-            first_fingerprint=first[FINGERPRINT],
-            last=last[TIMESTAMP],
-            last_fingerprint=last[FINGERPRINT],
+            **_ends(_position(first), _position(last)),
             numbers=json_text(sorted(left)),
         )
         if sorted(row_id for (row_id,) in deleted) != sorted(row[ID] for row in hot):
@@ -665,16 +714,23 @@ async def replace(
     for chunk in old:
         if not await transaction.fetch("chunk_delete", id=chunk):
             raise ChangedMeanwhileError
+    if len(old) > 1 and not hot:
+        # What came late between two of them may have been packed.
+        first, last = new[0][0][0], new[-1][0][-1]
+        if await transaction.fetch(
+            "chunks_between",
+            sensor=sensor,
+            **_ends(_position(first), _position(last)),
+            limit=1,
+        ):
+            raise ChangedMeanwhileError
     for rows, made in new:
         ids = [row[ID] for row in rows]
         first, last = rows[0], rows[-1]
         await transaction.fetch(
             "chunk_insert",
             sensor=sensor,
-            first=first[TIMESTAMP],
-            first_fingerprint=first[FINGERPRINT],
-            last=last[TIMESTAMP],
-            last_fingerprint=last[FINGERPRINT],
+            **_ends(_position(first), _position(last)),
             row_count=len(rows),
             first_id=min(ids),
             last_id=max(ids),
@@ -780,6 +836,16 @@ def _whole(row: Row) -> MeasurementRow:
     """Return a row as a batch has it: without a name of the element if it has none."""
     found: MeasurementRow = tuple(row)
     return found if found[-1] is not None else found[:8]
+
+
+def _ends(first: Cursor, last: Cursor) -> dict[str, int]:
+    """Return two positions as queries have them."""
+    return {
+        "first": first[0],
+        "first_fingerprint": first[1],
+        "last": last[0],
+        "last_fingerprint": last[1],
+    }
 
 
 def _position(row: MeasurementRow) -> Cursor:

@@ -20,6 +20,7 @@ from heliograph.store import chunks as chunks_module
 from heliograph.store import open_store
 from heliograph.store.engine import Batch
 from heliograph.store.pages import GREATEST, LEAST
+from packing_rows import pack_range
 from rows import NOON, measurement
 
 # A Thursday; a week of pieces begins at midnight.
@@ -55,12 +56,16 @@ async def fill(store, sensor, *, start, step, count):
     await store.write(Batch(measurements=rows))
 
 
-async def spans(store, sensor):
-    """Return the first and the last time of each chunk, in hours since midnight."""
+async def stored(store, sensor):
     place = {"sensor": sensor, "first_fingerprint": LEAST, "last_fingerprint": GREATEST}
-    rows = await store.engine.fetch(
+    return await store.engine.fetch(
         "chunks_between", first=LEAST, last=GREATEST, limit=1_000, **place
     )
+
+
+async def spans(store, sensor):
+    """Return the first and the last time of each chunk, in hours since midnight."""
+    rows = await stored(store, sensor)
     return [((row[1] - MIDNIGHT) / HOUR, (row[3] - MIDNIGHT) / HOUR) for row in rows]
 
 
@@ -302,8 +307,138 @@ KILLED = textwrap.dedent(
     """
 )
 
+
+async def packed_early(store, sensor):
+    """Pack 72 rows at a time of what is sent each ten minutes; return all rows from the first on.
+
+    Two weeks have 14 such chunks each, and one that has begun has one.
+    """
+    count = 14 * 144 + 73
+    await fill(store, sensor, start=MIDNIGHT - 14 * DAY, step=10 * MINUTE, count=count)
+    await roll_up(store)
+    for half in range(1, 30):
+        await packer(store).pack(
+            MIDNIGHT - 14 * DAY + half * DAY // 2, received_before=NOON + DAY, early=True
+        )
+    assert len(await spans(store, sensor)) == 2 * 14 + 1
+    page = await store.measurements.page(sensor, key=LEAST, limit=10_000)
+    assert len(page) == count
+    return list(page)
+
+
+WEEKS = [pytest.approx(each) for each in ((-14 * 24, -7 * 24 - 1 / 6), (-7 * 24, -1 / 6))]
+
+
+async def test_chunks_of_pieces_that_have_ended_are_merged(store, register):
+    sensors = [(await register()).number for _ in range(2)]
+    before = [await packed_early(store, sensor) for sensor in sensors]
+    small = [await store.chunks.totals_of(sensor) for sensor in sensors]
+    by = packer(store)
+    # The first week ends a day later.
+    assert await by.pack(MIDNIGHT - 8 * DAY, received_before=NOON + DAY) == 0
+    assert by.state.merged_total == 0
+    assert await by.pack(MIDNIGHT, received_before=NOON + DAY) == 0
+    assert by.state.merged_total == 2 * 28
+    for sensor, rows, were in zip(sensors, before, small, strict=True):
+        assert (await spans(store, sensor))[:2] == WEEKS
+        assert list(await store.measurements.page(sensor, key=LEAST, limit=10_000)) == rows
+        totals = await store.chunks.totals_of(sensor)
+        assert (totals.chunks, totals.rows, totals.first, totals.last) == (3, *were[1:4])
+        assert totals.bytes < were.bytes / 2
+    # What repeats them is found as before.
+    sent = [measurement(sensors[0], row.timestamp, {"t": at}) for at, row in enumerate(before[0])]
+    assert len((await store.write(Batch(measurements=sent))).duplicates) == len(sent)
+    await by.pack(NOON, received_before=NOON + DAY)
+    await packer(store).pack(NOON, received_before=NOON + DAY)
+    assert by.state.merged_total == 2 * 28
+
+
+async def test_a_run_merges_so_much_and_the_next_goes_on(store, register, monkeypatch):
+    monkeypatch.setattr(packer_module, "_MERGED_AT_ONCE", 300)
+    monkeypatch.setattr(packer_module, "_MERGED_A_RUN", 500)
+    sensors = [(await register()).number for _ in range(2)]
+    before = [await packed_early(store, sensor) for sensor in sensors]
+    by = Packer(store, 0, moment=lambda: NOON, busy=lambda: False)
+    merged = []
+    while not merged or by.state.merged_total > merged[-1]:
+        merged.append(by.state.merged_total)
+        await by.pack(MIDNIGHT, received_before=NOON + DAY)
+    # Four chunks make 288 rows: two transactions of two such groups each a run.
+    assert len(merged) > 3
+    assert merged[-1] == 2 * 28
+    for sensor, rows in zip(sensors, before, strict=True):
+        assert len(await spans(store, sensor)) == 2 * 4 + 1
+        assert list(await store.measurements.page(sensor, key=LEAST, limit=10_000)) == rows
+
+
+async def test_small_chunks_with_one_that_is_damaged_or_packed_meanwhile_among_them(
+    store, sensor, monkeypatch
+):
+    before = await packed_early(store, sensor)
+    put, between = store.chunks.put, measurement(sensor, MIDNIGHT - DAY // 2 - 1, {"t": 0.5})
+
+    async def putting(prepared):
+        monkeypatch.setattr(store.chunks, "put", put)
+        await store.write(Batch(measurements=[between]))
+        assert await pack_range(store.chunks, sensor, between[2], between[2] + 1) == 1
+        await store.chunks.put(prepared)
+
+    # The tenth of the first week.
+    [(number,)] = [row[:1] for row in (await stored(store, sensor))[9:10]]
+    await run(store, f"UPDATE chunk SET body = substr(body, 2) WHERE id = {number}")
+    monkeypatch.setattr(store.chunks, "put", putting)
+    by = packer(store)
+    await by.pack(MIDNIGHT, received_before=NOON + DAY)
+    # The second week, in whose midst another chunk has come to lie, is left for the next time.
+    assert by.state.merged_total == 9 + 4
+    assert len(await spans(store, sensor)) == 3 + 14 + 1 + 1
+    by = packer(store)
+    await by.pack(MIDNIGHT, received_before=NOON + DAY)
+    assert by.state.merged_total == 14 + 1
+    assert len(await spans(store, sensor)) == 3 + 1 + 1
+    page = await store.measurements.page(sensor, key=LEAST, limit=10_000)
+    lost = before[9 * 72 : 10 * 72]
+    kept = [row for row in before if row not in lost]
+    assert [row for row in page if row.id != between[0]] == kept
+    assert len(page) == len(kept) + 1
+
+
 # A chunk takes three: the sensor, the rows that go, the chunk.
 STATEMENTS = (6, *(pytest.param(count, marks=pytest.mark.long) for count in (1, 2, 3, 4, 5, 7, 9)))
+
+
+async def packs_until_it_is_killed(folder, database_url, moment, statements):
+    (folder / "killed.py").write_text(KILLED)
+    killed = await asyncio.to_thread(
+        program.run,
+        *(database_url, str(moment), str(statements)),
+        module="killed",
+        env=os.environ,
+        cwd=folder,
+        timeout=60,
+    )
+    assert killed.returncode == -9, killed.stderr
+
+
+# The sensor, fourteen chunks that go, a look at what is between them, and the one that comes.
+@pytest.mark.parametrize(
+    "statements", [15, *(pytest.param(count, marks=pytest.mark.long) for count in (1, 2, 16, 17))]
+)
+async def test_what_is_killed_while_it_merges_has_each_row_once(
+    store, sensor, database_url, statements, tmp_path
+):
+    before = await packed_early(store, sensor)
+    await store.close()
+    await packs_until_it_is_killed(tmp_path, database_url, MIDNIGHT, statements)
+    again = await open_store(database_url)
+    try:
+        assert len(await spans(again, sensor)) == 29
+        assert list(await again.measurements.page(sensor, key=LEAST, limit=10_000)) == before
+        await packer(again).pack(MIDNIGHT, received_before=NOON + DAY)
+        assert (await spans(again, sensor))[:2] == WEEKS
+        assert list(await again.measurements.page(sensor, key=LEAST, limit=10_000)) == before
+    finally:
+        await again.close()
 
 
 @pytest.mark.parametrize("statements", STATEMENTS)
@@ -314,16 +449,7 @@ async def test_what_is_killed_while_it_packs_has_each_row_once(
     await roll_up(store)
     before = list(await store.measurements.page(sensor, key=LEAST, limit=10_000))
     await store.close()
-    (tmp_path / "killed.py").write_text(KILLED)
-    killed = await asyncio.to_thread(
-        program.run,
-        *(database_url, str(NOON), str(statements)),
-        module="killed",
-        env=os.environ,
-        cwd=tmp_path,
-        timeout=60,
-    )
-    assert killed.returncode == -9, killed.stderr
+    await packs_until_it_is_killed(tmp_path, database_url, NOON, statements)
     again = await open_store(database_url)
     try:
         whole = (statements - 1) // 3

@@ -55,6 +55,16 @@ async def whole_page(store, sensor):
     return [(row.timestamp, row.id) for row in page]
 
 
+async def read_in_pages(store, sensor, limit):
+    found, cursor = [], None
+    while page := await store.measurements.page(
+        sensor, cursor=cursor, key=None if cursor else LEAST, direction="next", limit=limit
+    ):
+        found += [(row.timestamp, row.id) for row in page]
+        cursor = (page[-1].timestamp, page[-1].fingerprint)
+    return found
+
+
 def keys(rows):
     return [(row[2], row[0]) for row in rows]
 
@@ -150,14 +160,29 @@ async def test_pages_go_on_across_each_commit_of_the_packer(store, sensor, monke
     rows = rows_of(sensor, 60)
     await store.write(Batch(measurements=rows))
     before_each(monkeypatch, store, PAGES, packs_step_by_step(store, sensor))
-    found, cursor = [], None
-    while page := await store.measurements.page(
-        sensor, cursor=cursor, key=None if cursor else LEAST, direction="next", limit=limit
-    ):
-        found += [(row.timestamp, row.id) for row in page]
-        cursor = (page[-1].timestamp, page[-1].fingerprint)
-    assert found == keys(rows)
+    assert await read_in_pages(store, sensor, limit) == keys(rows)
     assert await hot_rows(store, sensor) == 1
+
+
+@pytest.mark.parametrize("limit", [3, 40])
+async def test_pages_go_on_across_merging(store, sensor, monkeypatch, limit):
+    """Two chunks, here and there, become one between any two of a reader's statements."""
+    rows = rows_of(sensor, 60)
+    await store.write(Batch(measurements=rows))
+    for at in range(0, 58, 2):
+        await pack_range(store.chunks, sensor, LEAST, OLD + (at + 2) * MINUTE)
+    turns = iter(range(3, 1_000, 5))
+
+    async def merge():
+        small = await store.chunks.small(sensor, LEAST, GREATEST, 3)
+        place = next(turns) % max(len(small) - 1, 1)
+        for prepared in await store.chunks.merged_anew(sensor, small[place : place + 2]):
+            await store.chunks.put([prepared])
+
+    before_each(monkeypatch, store, PAGES, merge)
+    for _ in range(3):
+        assert await read_in_pages(store, sensor, limit) == keys(rows)
+    assert (await store.chunks.totals_of(sensor)).chunks < 29
 
 
 async def test_history_goes_on_across_each_commit_of_the_packer(store, sensor, monkeypatch):

@@ -107,6 +107,14 @@ AND (first, first_fingerprint) <= (:last, :last_fingerprint)
 ORDER BY last, last_fingerprint
 LIMIT :limit;
 
+-- name: chunks_small(sensor, since, until, rows, bytes)
+-- Chunks of fewer rows and bytes that end in a time, oldest first.
+SELECT id, first, first_fingerprint, last, last_fingerprint, row_count
+FROM chunk
+WHERE sensor = :sensor AND last >= :since AND last < :until
+AND row_count < :rows AND length(body) < :bytes
+ORDER BY last, last_fingerprint;
+
 -- name: chunk_rows_delete(sensor, first, first_fingerprint, last, last_fingerprint, numbers)
 -- But for those with these ids.
 DELETE FROM measurement
