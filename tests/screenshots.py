@@ -32,7 +32,8 @@ LOG_IN = f"""fetch("/api/v1/authentication", {{method: "POST", headers:
 SETTLED = """(() => {
   const busy = document.querySelector(".skeleton, [aria-busy=true]");
   const title = document.querySelector("h1")?.textContent ?? "";
-  return !busy && title !== "" && title !== "…" && document.fonts.status === "loaded"
+  return !busy && !window.isLeft && title !== "" && title !== "…"
+    && document.fonts.status === "loaded"
     ? document.querySelector("main").innerHTML.replace(/\\d+/g, "").length : 0;
 })()"""
 # Two pictures in squares of eight pixels: how many differ by more than a shade, for each that is
@@ -106,7 +107,11 @@ def prepare(page: Page) -> None:
 
 
 def visit(page: Page, url: str, path: str) -> None:
-    """Open a page of the dashboard, and wait until it shows what it has."""
+    """Open a page of the dashboard, and wait until it shows what it has.
+
+    The page that is left rests too, and is there until the other's answer comes: it is marked.
+    """
+    page("window.isLeft = true")
     page.command("Page.navigate", url=f"{url}/dashboard{path}")
     settle(page)
 
