@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -336,6 +337,13 @@ def types_looked_up_once() -> Iterator[None]:
 def migrations_forked() -> Iterator[None]:
     """Let migrations start as quickly as other programs; servers' own processes do as ever."""
     with mock.patch.object(running, "subprocess", Forked):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def threads_of_sqlite_left() -> Iterator[None]:
+    """Let no connection that a failed test has left open keep the run from its end."""
+    with mock.patch("aiosqlite.core.Thread", functools.partial(threading.Thread, daemon=True)):
         yield
 
 

@@ -5,9 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import aiosqlite
 import pytest
 
 import shared
@@ -74,6 +76,12 @@ def test_what_is_made_once_is_made_once() -> None:
     for _ in range(2):
         assert shared.once("a-test-of-this", lambda: made.append(1) or ["x", 1]) == ["x", 1]
     assert made == [1]
+
+
+async def test_a_connection_that_is_left_open_keeps_no_run_from_its_end() -> None:
+    before = set(threading.enumerate())
+    async with aiosqlite.connect(":memory:"):
+        assert [thread.daemon for thread in set(threading.enumerate()) - before] == [True]
 
 
 def test_each_test_that_is_not_measured_is_there() -> None:
