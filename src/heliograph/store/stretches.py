@@ -215,13 +215,13 @@ class Stretches:
             async for found in self.between((start, LEAST), end):
                 yield spans, *found
             return
-        long = next((at for at, (start, end) in enumerate(spans) if end - start > _LONG_SPAN), None)
-        if long is not None:
-            for some in (spans[:long], spans[long : long + 1], spans[long + 1 :]):
-                if some:
-                    async for part in self.of(some):
-                        yield part
-            return
+        for at, (start, end) in enumerate(spans):
+            if end - start > _LONG_SPAN:
+                for some in (spans[:at], spans[at : at + 1], spans[at + 1 :]):
+                    if some:
+                        async for part in self.of(some):
+                            yield part
+                return
         wanted = json_text([(self._sensor, *span) for span in spans])
         opened: Mapping[int, PackedRows] | None = None
         while opened is None:
