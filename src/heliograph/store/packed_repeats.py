@@ -204,9 +204,14 @@ def _within(chunk: _Chunk, wanted: _Wanted) -> Sequence[MeasurementRow]:
 def _packed_in(
     chunk: PackedRows, suspected: Sequence[MeasurementRow]
 ) -> Iterator[tuple[int, MeasurementRow]]:
-    """Yield the ids of rows that are packed in a chunk, and the rows there."""
+    """Yield the ids of rows that are packed in a chunk, and the rows there; they are in order."""
+    time: int | None = None
+    packed: dict[int, MeasurementRow] = {}
     for row in suspected:
-        first, fingerprints = chunk.fingerprints_at(row[TIMESTAMP])
-        place = bisect_left(fingerprints, row[FINGERPRINT])
-        if place < len(fingerprints) and fingerprints[place] == row[FINGERPRINT]:
-            yield row[ID], chunk.rows(first + place, first + place + 1)[0]
+        if row[TIMESTAMP] != time:
+            time = row[TIMESTAMP]
+            same = chunk.rows(*chunk.positions((time, time + 1)))
+            packed = {each[FINGERPRINT]: each for each in same}
+        found = packed.get(row[FINGERPRINT])
+        if found is not None:
+            yield row[ID], found
