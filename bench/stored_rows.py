@@ -118,6 +118,11 @@ MEASUREMENT = (
     "INSERT INTO measurement (id, sensor, timestamp, fingerprint, receipt_timestamp, revision,"
     " device_timestamp, value)"
 )
+MEASUREMENT_ROW = MEASUREMENT.replace("measurement", "measurement_row")
+KEYS = (
+    "INSERT INTO measurement_key (sensor, timestamp, fingerprint, id)"
+    " SELECT sensor, timestamp, fingerprint, id FROM measurement_row ORDER BY 1, 2, 3"
+)
 # What is stored and not rolled up yet.
 BACKLOG = (
     "INSERT INTO rollup_backlog (sensor, range_start, range_end)"
@@ -133,7 +138,9 @@ def fill_sqlite(database: sqlite3.Connection, rows: StoredRows) -> None:
     if rows.profile.packed:
         fill_chunks(database, rows.profile, rows.start)
     elif rows.profile.rows:
-        database.execute(f"{MEASUREMENT} SELECT * FROM ({rows.select('sqlite', bare=False)})")
+        made = rows.select("sqlite", bare=False)
+        database.execute(f"{MEASUREMENT_ROW} SELECT * FROM ({made})")
+        database.execute(KEYS)
     if rows.profile.left:
         database.execute(BACKLOG.format(rows.start))
 

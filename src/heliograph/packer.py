@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Final
@@ -51,6 +51,8 @@ _ROWS_TOGETHER: Final = 32_768
 _BUSY_SECONDS, _IDLE_SECONDS = 0.1, 0.25
 _BUSY_ROWS, _IDLE_ROWS = 4_096, 8_192
 _SENSORS_AT_ONCE: Final = 5_000
+# Rows that are packed before what is left of them is deleted: else a file would grow beside them.
+_UNSWEPT: Final = 131_072
 # Of the time while devices send, and while they do not.
 _BUSY_SHARE, _IDLE_SHARE = 0.1, 0.5
 _UNPACKABLE_KNOWN: Final = 1_000
@@ -99,6 +101,7 @@ class Packer:
         self._duty = duty or Duty(DutyName.PACKING)
         self._rests = rests
         self._rows_a_second = 0.0
+        self._unswept = 0
         self._unpackable: set[tuple[int, int]] = set()
         self._has_told = False
         # Until when chunks are merged; of a pass that has not come to its end, of which sensors.
@@ -140,6 +143,8 @@ class Packer:
         Raises:
             StoreUnavailableError: it ended halfway.
         """
+        # What a run has left that ended halfway, whatever the settings say by now.
+        await self._sweep()
         moment = self._moment()
         if self.after is not None:
             if self.after:
@@ -171,10 +176,11 @@ class Packer:
         async for sensors in self._sensors():
             limits = {number: min(until, _rolled_up(each)) for number, each in sensors.items()}
             packed += await self._pack_sensors(limits, before, early=early)
+        await self._sweep()
         if not early:
             await self._merge(until)
         await self._drop_emptied(until)
-        await self._shorten()
+        await self._in_steps(self._store.removal.shorten)
         self.state.last_run_at = self._moment()
         if packed:
             log.info("measurements packed", rows=packed)
@@ -275,12 +281,17 @@ class Packer:
             await self._rest(asyncio.get_running_loop().time() - began)
         self._months = left
 
-    async def _shorten(self) -> None:
-        """Give back the room of what was packed, or removed, a step at a time."""
+    async def _sweep(self) -> None:
+        """Delete what was packed from where it lies, once its neighbours are packed, too."""
+        await self._in_steps(self._store.removal.sweep)
+        self._unswept = 0
+
+    async def _in_steps(self, step: Callable[[], Awaitable[bool]]) -> None:
+        """Take steps until one says that there is nothing left to do, and leave time to others."""
         is_left = True
         while is_left:
             began = asyncio.get_running_loop().time()
-            is_left = await self._store.removal.shorten()
+            is_left = await step()
             await self._rest(asyncio.get_running_loop().time() - began)
 
     async def _numbers(self, after: int) -> list[int]:
@@ -319,6 +330,8 @@ class Packer:
                     together, rows, characters = [], 0, 0
                 await self._rest(asyncio.get_running_loop().time() - began)
             packed += await self._put(together, starts)
+            if self._unswept >= _UNSWEPT:
+                await self._sweep()
         return packed
 
     async def _oldest(self, limits: dict[int, int]) -> dict[int, int]:
@@ -381,6 +394,7 @@ class Packer:
         took = asyncio.get_running_loop().time() - began
         self._rows_a_second = rows / max(took, 0.001)
         self.state.packed_total += rows
+        self._unswept += rows
         return rows
 
     @contextlib.contextmanager

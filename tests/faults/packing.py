@@ -32,7 +32,7 @@ from heliograph import packer
 from heliograph.cli.main import run
 from heliograph.packed import chunk, pieces
 from heliograph.rollups import task
-from heliograph.store import chunks
+from heliograph.store import chunks, sqlite
 from heliograph.store.engine import Transaction
 
 packer.INTERVAL_SECONDS = packer.SOON_SECONDS = 0.05
@@ -59,12 +59,13 @@ def step(*, merges):
 
 replace, put = chunks.replace, chunks.Chunks.put
 
-async def stepping(sensor, hot, old, new, transaction, left):
+async def stepping(sensor, hot, old, new, transaction, left, *, engine):
     async def fetch(query, **parameters):
         rows = await transaction.fetch(query, **parameters)
         step(merges=not hot and len(old) > 1)
         return rows
-    await replace(sensor, hot, old, new, Transaction(fetch, transaction.run), left)
+    opened = Transaction(fetch, transaction.run)
+    await replace(sensor, hot, old, new, opened, left, engine=engine)
 
 async def put_and_step(self, prepared):
     global puts
@@ -74,7 +75,17 @@ async def put_and_step(self, prepared):
     await put(self, prepared)
     step(merges=False)
 
+sweep = sqlite.SqliteEngine.sweep
+
+async def sweep_and_step(self):
+    swept = await sweep(self)
+    if swept:
+        step()
+    return swept
+
 chunks.replace = stepping
+sqlite.SqliteEngine.sweep = sweep_and_step
+sqlite.SWEPT_AT_ONCE = 200
 chunks.Chunks.put = put_and_step
 run()
 """

@@ -343,6 +343,12 @@ class Engine(Protocol):
         Not what new rows take soon, nor where the database can't: then there is nothing.
         """
 
+    async def sweep(self) -> bool:
+        """Delete some rows of what was packed, if any are left; return whether there may be more.
+
+        Nobody sees them any more.
+        """
+
     async def compact(self) -> None:
         """Write the file anew without the room that nothing takes: for as long as that lasts."""
 

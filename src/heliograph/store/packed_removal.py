@@ -103,7 +103,9 @@ class PackedRemoval(Subject):
         async def work(transaction: Transaction) -> None:
             nonlocal began
             began = time.monotonic()
-            await replace(cut.span.sensor, [], [cut.chunk], chunks, transaction)
+            await replace(
+                cut.span.sensor, [], [cut.chunk], chunks, transaction, engine=self._engine.name
+            )
 
         try:
             await self._engine.change(work)

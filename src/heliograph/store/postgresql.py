@@ -879,6 +879,10 @@ class PostgresqlEngine:
         """Do nothing: it has tables of its own for each month, which retention drops."""
         return False
 
+    async def sweep(self) -> bool:
+        """Do nothing: packing deletes rows at once, and the database finds them by itself."""
+        return False
+
     async def compact(self) -> None:
         """Do nothing: that would lock each table, and is its administrator's to decide."""
 

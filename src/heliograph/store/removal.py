@@ -105,6 +105,7 @@ class Removal(Subject):
         self.used = engine.used
         self.empty_log = engine.empty_log
         self.shorten = engine.shorten
+        self.sweep = engine.sweep
 
     async def due(self, kind: KeptKind, spans: Sequence[Span], limit: int) -> list[DueRow]:
         """Return so many rows of the spans, of each sensor the oldest first."""

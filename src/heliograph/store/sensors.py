@@ -359,6 +359,9 @@ class Sensors(Subject):
             is_full = erased >= size
             if is_full:
                 size = next_size(size, took)
+        # What was packed of it may still lie where it was.
+        while await self._engine.sweep():
+            pass
 
     async def touch(self, rows: list[tuple[int, int, int | None]]) -> None:
         """Note (number, last seen, last measurement or None) of sensors; no time moves back."""

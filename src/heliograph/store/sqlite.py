@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast
 
@@ -30,7 +31,15 @@ from heliograph.errors import (
     StoreUnavailableError,
     UnusableStoreError,
 )
-from heliograph.model.records import DeliveryRow, HeartbeatRow, MeasurementRow
+from heliograph.model.records import (
+    FINGERPRINT,
+    ID,
+    SENSOR,
+    TIMESTAMP,
+    DeliveryRow,
+    HeartbeatRow,
+    MeasurementRow,
+)
 from heliograph.model.time import now
 from heliograph.store.batches import (
     TELEMETRY,
@@ -97,6 +106,8 @@ LOG_CACHES = 4
 # Free pages that a file keeps for what comes: a part of it, and so many at least. Of others so many
 # are given back in one transaction, each of which moves a page from the file's end.
 KEPT_SHARE, KEPT_PAGES, SHORTENED_AT_ONCE = 8, 4_096, 256
+# Rows that are looked at in one transaction, whether they have a key.
+SWEPT_AT_ONCE = 4_096
 
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -257,29 +268,64 @@ def _insert(into: str, columns: int, on_conflict: str = "") -> dict[int, str]:
     return _sized(f"INSERT INTO {into} VALUES {{rows}} {on_conflict}", columns)  # noqa: S608 - our own names
 
 
-class _Telemetry:
-    """A table of telemetry: `identified` inserts rows with the ids of their elements."""
+_KEY_IS_TAKEN = "ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING"
+_ID, _ID_AND_KEY = itemgetter(ID), itemgetter(ID, SENSOR, TIMESTAMP, FINGERPRINT)
 
-    def __init__(self, name: str) -> None:
+
+class _Telemetry:
+    """A table of telemetry: `identified` inserts rows with the ids of their elements.
+
+    `keys` is the table that keeps two rows from having one key; None: an index does.
+    """
+
+    def __init__(self, table: str, columns: Sequence[str], keys: str | None = None) -> None:
         # A row written again after an ambiguous commit meets its own id as well as its own key.
-        kept = "ON CONFLICT (id) DO NOTHING ON CONFLICT (sensor, timestamp, fingerprint) DO NOTHING"
-        columns = TELEMETRY[name]
+        kept = "ON CONFLICT (id) DO NOTHING" + ("" if keys else f" {_KEY_IS_TAKEN}")
         self.columns = len(columns)
-        self.insert = _insert(f"{name} ({', '.join(columns)})", self.columns, kept)
-        identified = f"{name} ({', '.join(columns)}, element_id)"
+        self.insert = _insert(f"{table} ({', '.join(columns)})", self.columns, kept)
+        identified = f"{table} ({', '.join(columns)}, element_id)"
         self.identified = _insert(identified, self.columns + 1, kept)
-        # The join's order is given: per key one search of the unique index.
+        self.keys = keys and _insert(
+            f"{keys} (id, sensor, timestamp, fingerprint)", 4, _KEY_IS_TAKEN
+        )
+        # The join's order is given: per key one search of what is unique.
         self.find = _sized(
             "WITH wanted (sensor, timestamp, fingerprint) AS (VALUES {rows})"  # noqa: S608 - our own names
             " SELECT id, sensor, timestamp, fingerprint FROM wanted"
-            f" CROSS JOIN {name} USING (sensor, timestamp, fingerprint)",
+            f" CROSS JOIN {keys or table} USING (sensor, timestamp, fingerprint)",
             3,
         )
+        self.find_ids = _sized(
+            f"SELECT id, sensor, timestamp, fingerprint FROM {table} WHERE id IN ({{rows}})",  # noqa: S608 - our own names
+            1,
+        )
+
+    def store(
+        self, connection: sqlite3.Connection, rows: Sequence[Any], duplicates: dict[int, int]
+    ) -> None:
+        """Insert rows with new keys, and add the others to `duplicates`."""
+        if self.keys:
+            for chunk in chunks(rows):
+                parameters = [*chain.from_iterable(map(_ID_AND_KEY, chunk))]
+                if connection.execute(self.keys[len(chunk)], parameters).rowcount < len(chunk):
+                    _find_earlier(connection, self, chunk, duplicates)
+            # Keys come in their order, rows in that of their ids: either fills up its pages.
+            rows = sorted(rows, key=_ID)
+            if duplicates:
+                rows = [row for row in rows if row[ID] not in duplicates]
+        for chunk in chunks(rows):
+            statements, parameters = self.insert, list(chain.from_iterable(chunk))
+            if len(parameters) != self.columns * len(chunk):
+                statements = self.identified
+                parameters = [*chain.from_iterable(with_element_ids(chunk, self.columns))]
+            if connection.execute(statements[len(chunk)], parameters).rowcount < len(chunk):
+                find = _check_ids if self.keys else _find_earlier
+                find(connection, self, chunk, duplicates)
 
 
-_MEASUREMENT = _Telemetry("measurement")
-_LOG = _Telemetry("log")
-_HEARTBEAT = _Telemetry("heartbeat")
+_MEASUREMENT = _Telemetry("measurement_row", TELEMETRY["measurement"], "measurement_key")
+_LOG = _Telemetry("log", TELEMETRY["log"])
+_HEARTBEAT = _Telemetry("heartbeat", TELEMETRY["heartbeat"])
 _INSERT_REJECTED = _insert("rejected_message", 10, "ON CONFLICT (id) DO NOTHING")
 _FIND_REJECTED = "SELECT * FROM rejected_message WHERE id = ?"
 # As PostgreSQL's `deliveries_store`; claims and other entries are a statement each.
@@ -625,26 +671,16 @@ class SqliteWriter:
         if not connection.execute(sql, {"version": version, "token": token}).fetchone():
             raise RolledBackError("SQLite: the database was put back to another state")
 
-    def _insert(  # noqa: C901 - the steps of one transaction, in their order
-        self, connection: sqlite3.Connection, batch: Batch
-    ) -> Written:
+    def _insert(self, connection: sqlite3.Connection, batch: Batch) -> Written:
         written = Written()
-        for table, rows in (
-            (_MEASUREMENT, batch.measurements),
-            (_LOG, batch.logs),
-            (_HEARTBEAT, batch.heartbeats),
-        ):
-            for chunk in chunks(rows):
-                statements, parameters = table.insert, list(chain.from_iterable(chunk))
-                if len(parameters) != table.columns * len(chunk):
-                    statements = table.identified
-                    parameters = [*chain.from_iterable(with_element_ids(chunk, table.columns))]
-                stored = connection.execute(statements[len(chunk)], parameters).rowcount
-                if stored < len(chunk):
-                    _find_earlier(connection, table, chunk, written.duplicates)
+        if batch.measurements:
+            _MEASUREMENT.store(connection, batch.measurements, written.duplicates)
             # Before what depends on whether a row is new.
-            if rows and table is _MEASUREMENT:
-                self._mark(connection, batch.measurements, written)
+            self._mark(connection, batch.measurements, written)
+        if batch.logs:
+            _LOG.store(connection, batch.logs, written.duplicates)
+        if batch.heartbeats:
+            _HEARTBEAT.store(connection, batch.heartbeats, written.duplicates)
         rejected = batch.rejected
         if rejected and _execute(connection, _INSERT_REJECTED, rejected) < len(rejected):
             _check_rejected(connection, rejected)
@@ -766,9 +802,27 @@ def _find_earlier(
     for row in rows:
         earlier = stored.get(row[1:4])
         if earlier is None:
-            raise RowError(f"another row is stored under the id {row[0]}")
+            raise _taken(row)
         if earlier != row[0]:
             duplicates[row[0]] = earlier
+
+
+def _check_ids(
+    connection: sqlite3.Connection,
+    table: _Telemetry,
+    rows: Sequence[Any],
+    duplicates: dict[int, int],
+) -> None:
+    """Make sure that what was not inserted, having a key, is stored already, if without one."""
+    del duplicates
+    stored = set(connection.execute(table.find_ids[len(rows)], [row[ID] for row in rows]))
+    for row in rows:
+        if _ID_AND_KEY(row) not in stored:
+            raise _taken(row)
+
+
+def _taken(row: Any) -> RowError:
+    return RowError(f"another row is stored under the id {row[ID]}")
 
 
 def _check_rejected(connection: sqlite3.Connection, rows: Sequence[Any]) -> None:
@@ -1092,8 +1146,23 @@ class SqliteEngine:
         """Give some free pages back to the file system."""
         return await self._in_turn(self._writer.shorten)
 
+    async def sweep(self) -> bool:
+        """Delete rows without a key, in the order of their receipt."""
+
+        async def work(transaction: Transaction) -> bool:
+            found = await transaction.fetch("sweep_next", limit=SWEPT_AT_ONCE)
+            for (until,) in found:
+                await transaction.fetch("sweep_rows", until=until)
+                await transaction.fetch("sweep_advance", until=until)
+            return bool(found)
+
+        # Mostly there is nothing, and nobody has to wait.
+        return bool(await self.fetch("sweep_next", limit=0)) and await self.change(work)
+
     async def compact(self) -> None:
         """Write the file anew; it takes its size twice more meanwhile."""
+        while await self.sweep():
+            pass
         await self._in_turn(self._writer.compact)
 
     async def take_marks(self, until: int, limit: int) -> Sequence[Row]:

@@ -165,6 +165,8 @@ def _contents(connection: sqlite3.Connection) -> Contents:
         name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]  # noqa: S608 - a name of the schema's own
         for (name,) in tables
     }
+    # Each measurement has a key; up to revision 0034 keys were an index.
+    rows["measurement"] = rows.pop("measurement_key", rows.get("measurement", 0))
     return Contents(revision, rows)
 
 

@@ -273,13 +273,13 @@ async def test_a_repeat_of_what_is_just_being_packed_is_dropped(store, sensor, m
     await store.write(Batch(measurements=rows))
     replace = chunks_module.replace
 
-    async def crosswise(*arguments):
+    async def crosswise(*arguments, **named):
         writing.append(
             asyncio.run_coroutine_threadsafe(
                 store.write(Batch(measurements=[again(row) for row in rows])), loop
             )
         )
-        await replace(*arguments)
+        await replace(*arguments, **named)
 
     loop, writing = asyncio.get_running_loop(), []
     monkeypatch.setattr(chunks_module, "replace", crosswise)

@@ -185,7 +185,7 @@ def fill_old(url):
 def counts(url):
     """Return the number of rows of each table."""
     names = (
-        "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        "SELECT name FROM sqlite_schema WHERE type = 'table' OR name = 'measurement'"
         if url.startswith("sqlite")
         else "SELECT relname FROM pg_class"
         " WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"

@@ -263,8 +263,8 @@ async def test_a_run_that_ends_anywhere_has_lost_nothing(store, sensor, monkeypa
     left = [None] * calls
     replace = chunks_module.replace
 
-    async def ends(*arguments):
-        await replace(*arguments)
+    async def ends(*arguments, **named):
+        await replace(*arguments, **named)
         if not left:
             raise StoreUnavailableError("it is gone")
         left.pop()

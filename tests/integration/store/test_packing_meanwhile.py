@@ -112,8 +112,8 @@ async def test_a_repeat_that_another_server_writes_while_its_original_is_packed(
     await store.write(Batch(measurements=rows))
     replace, writing = chunks_module.replace, []
 
-    async def crosswise(*arguments):
-        await replace(*arguments)
+    async def crosswise(*arguments, **named):
+        await replace(*arguments, **named)
         # All is written here, nothing is committed.
         repeats = Batch(measurements=[again(row) for row in rows])
         writing.append(asyncio.create_task(other.write(repeats)))

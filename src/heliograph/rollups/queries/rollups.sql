@@ -29,7 +29,7 @@ SELECT
 -- The time of a sensor's oldest row, or where its oldest rollup begins.
 SELECT min(oldest)
 FROM (
-    SELECT min(timestamp) AS oldest FROM measurement WHERE sensor = :sensor
+    SELECT min(timestamp) AS oldest FROM {measurement_keys} WHERE sensor = :sensor
     UNION ALL
     SELECT min(first) FROM chunk WHERE sensor = :sensor
     UNION ALL
@@ -75,7 +75,7 @@ FROM (
     SELECT max(latest) AS newest
     FROM (
         SELECT max(timestamp) AS latest
-        FROM measurement
+        FROM {measurement_keys}
         WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :end
         UNION ALL
         SELECT CASE WHEN max(last) >= :end THEN CAST(:end AS bigint) - 1 ELSE max(last) END

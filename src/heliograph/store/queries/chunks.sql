@@ -115,15 +115,12 @@ WHERE sensor = :sensor AND last >= :since AND last < :until
 AND row_count < :rows AND length(body) < :bytes
 ORDER BY last, last_fingerprint;
 
--- name: chunk_rows_delete(sensor, first, first_fingerprint, last, last_fingerprint, numbers)
--- But for those with these ids.
-DELETE FROM measurement
+-- shared: chunk_rows_between
 WHERE sensor = :sensor
 AND (timestamp, fingerprint) >= (:first, :first_fingerprint)
 AND (timestamp, fingerprint) <= (:last, :last_fingerprint)
 AND timestamp >= :first AND timestamp <= :last
 AND id NOT IN ({numbers_wanted})
-RETURNING id;
 
 -- name: chunk_delete(id)
 DELETE FROM chunk WHERE id = :id RETURNING id;
@@ -169,11 +166,11 @@ LIMIT :limit;
 
 -- name: packing_hot(limit)$
 -- How many rows are not packed, up to the limit.
-SELECT count(*) FROM (SELECT 1 FROM measurement LIMIT :limit) AS hot;
+SELECT count(*) FROM (SELECT 1 FROM {measurement_keys} LIMIT :limit) AS hot;
 
 -- name: packing_next(sensor, start, until, numbers)
 -- The oldest row of the table in a range, but for those with these ids.
-SELECT timestamp, id FROM measurement
+SELECT timestamp, id FROM {measurement_keys}
 WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :until
 AND id NOT IN ({numbers_wanted})
 ORDER BY timestamp
@@ -185,7 +182,7 @@ SELECT
     (
         SELECT count(*)
         FROM (
-            SELECT 1 FROM measurement
+            SELECT 1 FROM {measurement_keys}
             WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :end
             LIMIT :limit
         ) AS hot

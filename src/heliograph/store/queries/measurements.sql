@@ -80,7 +80,7 @@ SELECT * FROM (
 -- name: measurements_reach(sensor, start, end, rows)
 -- A row if there are more than so many in the range.
 SELECT 1
-FROM measurement
+FROM {measurement_keys}
 WHERE sensor = :sensor AND timestamp >= :start AND timestamp < :end
 LIMIT 1 OFFSET :rows;
 
@@ -102,7 +102,7 @@ LIMIT :limit;
 -- Of rows how many a bucket has; and chunks: between which times they are, and how many rows they
 -- have.
 SELECT sensor, timestamp / :width AS begins, CAST(NULL AS bigint) AS ends, count(*)
-FROM measurement
+FROM {measurement_keys}
 WHERE sensor IN (
     {activity_wanted}
 )

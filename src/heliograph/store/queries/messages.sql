@@ -218,7 +218,7 @@ LIMIT :limit;
 -- name: messages_rows_of_sensor(sensor, limit)
 -- How many rows a sensor has; of each kind not more than the limit.
 SELECT
-    (SELECT count(*) FROM (SELECT 1 FROM measurement WHERE sensor = :sensor LIMIT :limit) AS m)
+    (SELECT count(*) FROM (SELECT 1 FROM {measurement_keys} WHERE sensor = :sensor LIMIT :limit) AS m)
     + (SELECT count(*) FROM (SELECT 1 FROM log WHERE sensor = :sensor LIMIT :limit) AS l)
     + (SELECT count(*) FROM (SELECT 1 FROM heartbeat WHERE sensor = :sensor LIMIT :limit) AS h)
     + (SELECT count(*) FROM (SELECT 1 FROM packet WHERE sensor = :sensor LIMIT :limit) AS p);

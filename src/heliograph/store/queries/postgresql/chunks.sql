@@ -39,6 +39,22 @@ SELECT id, {chunk_bytes} FROM chunk WHERE id IN (
     SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:ids AS json))
 );
 
+-- shared: measurement_keys
+measurement
+
+-- name: packing_locked(number, first_id, last_id)
+-- A row if there is the sensor, which nobody else changes from then on; the ids are SQLite's.
+SELECT number
+FROM sensor
+WHERE number = :number AND CAST(:first_id AS bigint) <= CAST(:last_id AS bigint)
+FOR NO KEY UPDATE;
+
+-- name: chunk_rows_taken(sensor, first, first_fingerprint, last, last_fingerprint, numbers)
+-- Delete the rows between two positions, but for these ids, and return their ids.
+DELETE FROM measurement
+{chunk_rows_between}
+RETURNING id;
+
 -- name: packed_repeats_delete(rows)
 DELETE FROM measurement
 USING jsonb_array_elements(CAST(:rows AS jsonb)) AS gone (value)

@@ -1,3 +1,54 @@
+-- shared: measurement_keys
+measurement_key
+
+-- name: packing_locked(number, first_id, last_id)
+-- A row if there is the sensor. Rows with such ids may be without a key from now on.
+UPDATE measurement_sweep
+SET
+    last_id = CASE WHEN first_id > last_id THEN :last_id ELSE max(last_id, :last_id) END,
+    first_id = min(first_id, :first_id)
+WHERE EXISTS (SELECT 1 FROM sensor WHERE number = :number)
+RETURNING id;
+
+-- name: chunk_rows_taken(sensor, first, first_fingerprint, last, last_fingerprint, numbers)
+-- The ids of the rows between two positions, but for these ids.
+SELECT id FROM measurement_key
+{chunk_rows_between};
+
+-- name: chunk_rows_delete(sensor, first, first_fingerprint, last, last_fingerprint, numbers)!
+DELETE FROM measurement_key
+{chunk_rows_between};
+
+-- name: sweep_next(limit)
+-- The id up to which rows are looked at next; none if there can be none without a key.
+SELECT
+    coalesce(
+        (
+            SELECT measurement_row.id FROM measurement_row
+            WHERE measurement_row.id >= first_id AND measurement_row.id <= last_id
+            ORDER BY measurement_row.id
+            LIMIT 1 OFFSET :limit
+        ),
+        last_id
+    )
+FROM measurement_sweep
+WHERE first_id <= last_id;
+
+-- name: sweep_rows(until)!
+DELETE FROM measurement_row
+WHERE id >= (SELECT first_id FROM measurement_sweep) AND id <= :until
+AND NOT EXISTS (
+    SELECT 1 FROM measurement_key
+    WHERE measurement_key.sensor = measurement_row.sensor
+    AND measurement_key.timestamp = measurement_row.timestamp
+    AND measurement_key.fingerprint = measurement_row.fingerprint
+    AND measurement_key.id = measurement_row.id
+);
+
+-- name: sweep_advance(until)!
+UPDATE measurement_sweep
+SET first_id = CASE WHEN :until < last_id THEN max(first_id, :until + 1) ELSE 9223372036854775807 END;
+
 -- name: chunks_of_spans(spans)
 -- The chunks that have rows of a sensor between two times, for a list of these, and their bytes.
 SELECT DISTINCT chunk.id, length(chunk.head) + length(chunk.body)

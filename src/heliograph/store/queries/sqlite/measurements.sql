@@ -6,7 +6,7 @@ SELECT
     newest.id, newest.timestamp, newest.fingerprint, newest.receipt_timestamp, newest.revision,
     CASE WHEN length(newest.value) <= :longest THEN newest.value END, length(newest.value)
 FROM json_each(:sensors) AS wanted
-CROSS JOIN measurement AS newest ON newest.id = (
+CROSS JOIN measurement_row AS newest ON newest.id = (
     SELECT id FROM measurement
     WHERE sensor = wanted.value AND {not_beyond}
     ORDER BY timestamp DESC, fingerprint DESC
@@ -20,7 +20,7 @@ SELECT
     newest.revision, CASE WHEN length(newest.value) <= :longest THEN newest.value END,
     length(newest.value)
 FROM json_each(:sensors) AS wanted
-CROSS JOIN measurement AS newest ON newest.id IN (
+CROSS JOIN measurement_row AS newest ON newest.id IN (
     SELECT id FROM measurement
     WHERE sensor = wanted.value AND {not_beyond}
     ORDER BY timestamp DESC, fingerprint DESC

@@ -80,8 +80,8 @@ newest AS MATERIALIZED (
         kind, sensor,
         CASE kind
             WHEN 'measurement' THEN (
-                SELECT timestamp FROM measurement
-                WHERE measurement.sensor = kinds.sensor AND measurement.id < kinds.first_id
+                SELECT timestamp FROM measurement_key
+                WHERE measurement_key.sensor = kinds.sensor AND measurement_key.id < kinds.first_id
                 ORDER BY timestamp DESC LIMIT 1
             )
             WHEN 'log' THEN (
@@ -112,9 +112,9 @@ FROM seen
 LEFT JOIN newest ON newest.kind = seen.kind AND newest.sensor = seen.sensor
 WHERE CASE seen.kind
     WHEN 'measurement' THEN EXISTS (
-        SELECT 1 FROM measurement
-        WHERE measurement.sensor = seen.sensor AND measurement.timestamp = seen.timestamp
-        AND measurement.fingerprint = seen.fingerprint AND measurement.id = seen.id
+        SELECT 1 FROM measurement_key
+        WHERE measurement_key.sensor = seen.sensor AND measurement_key.timestamp = seen.timestamp
+        AND measurement_key.fingerprint = seen.fingerprint AND measurement_key.id = seen.id
     )
     WHEN 'log' THEN EXISTS (
         SELECT 1 FROM log
