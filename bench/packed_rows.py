@@ -140,7 +140,12 @@ def fill(
     connection: sqlite3.Connection | psycopg.Connection, rows: Sequence[MeasurementRow]
 ) -> None:
     """Add rows to the table; on PostgreSQL the partitions have to be there."""
-    _insert(connection, f"measurement ({ROW_COLUMNS})", 8, rows)
+    table = "measurement"
+    if isinstance(connection, sqlite3.Connection):
+        table = "measurement_row"
+        keys = "measurement_key (id, sensor, timestamp, fingerprint)"
+        _insert(connection, keys, 4, [row[: FINGERPRINT + 1] for row in rows])
+    _insert(connection, f"{table} ({ROW_COLUMNS})", 8, rows)
 
 
 def fill_chunks(
