@@ -18,7 +18,9 @@ TOLD_BACKUP = "backup before the migration: "
 
 _WRAPPING = re.compile(r"^(sqlalchemy|alembic)\.[\w.]+: (\([\w.]+\) )?")
 
-_TIME_OUT_SECONDS = 900
+# A large file on an SD card is copied, and then written in one transaction: one that was ended
+# would have to begin anew.
+_TIME_OUT_SECONDS = 12 * 3_600
 
 
 # The last whose revisions lead from any earlier one to the first that there is here.
