@@ -80,7 +80,7 @@ sweep = sqlite.SqliteEngine.sweep
 async def sweep_and_step(self):
     swept = await sweep(self)
     if swept:
-        step()
+        step(merges=False)
     return swept
 
 chunks.replace = stepping

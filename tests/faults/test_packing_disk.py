@@ -35,6 +35,13 @@ async def test_a_full_disk_while_it_packs(make_packing, database_on_small_disk, 
     sent = readings(FEW)
     server.allow(0)
     await send(server, sent, times=1)
+
+    async def is_rolled_up():
+        marks = await server.metric("heliograph_rollup_late_marks")
+        return not marks and await server.metric("heliograph_rollup_stored_total") > 0
+
+    # On a full disk no rows would be, and none be packed.
+    await condition(is_rolled_up, SECONDS, "the rollups")
     # Its log is short when it starts again.
     await server.stop()
     await server.start()
