@@ -3,9 +3,10 @@
 import hashlib
 import math
 import time
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from limits.storage import MemoryStorage
+if TYPE_CHECKING:
+    from limits.storage import MemoryStorage
 
 MINUTE = 60
 HOUR = 3_600
@@ -54,7 +55,7 @@ class Windows:
         """Count on all servers that have the same secret, if there are shared windows."""
         self.servers = 1
         self._secret = secret[: hashlib.blake2b.MAX_KEY_SIZE]
-        self._own = MemoryStorage()
+        self._memory: MemoryStorage | None = None
         self._shared = shared
 
     async def take(self, limit: Limit, *names: str | bytes) -> bool:
@@ -62,7 +63,7 @@ class Windows:
         key = self._key(limit, names)
         share = share_of(limit.amount, self.servers)
         # Here too, so that it counts when the others are away.
-        is_in_share = self._own.acquire_entry(key, share, limit.seconds)
+        is_in_share = self._own().acquire_entry(key, share, limit.seconds)
         if self._shared is None or (share == limit.amount == 1 and not is_in_share):
             return is_in_share
         found = await self._shared.take(key, limit)
@@ -74,8 +75,16 @@ class Windows:
         if self._shared is not None and (found := await self._shared.look(key, limit)) is not None:
             return found
         share = share_of(limit.amount, self.servers)
-        start, count = self._own.get_moving_window(key, share, limit.seconds)
+        start, count = self._own().get_moving_window(key, share, limit.seconds)
         return window(limit._replace(amount=share), start, count)
+
+    def _own(self) -> "MemoryStorage":
+        if self._memory is None:
+            # With the first that is counted: its import is a start in forty.
+            from limits.storage import MemoryStorage  # noqa: PLC0415 - see above
+
+            self._memory = MemoryStorage()
+        return self._memory
 
     def _key(self, limit: Limit, names: tuple[str | bytes, ...]) -> str:
         digest = hashlib.blake2b(key=self._secret, digest_size=KEY_BYTES)

@@ -84,6 +84,33 @@ def test_help_and_settings_load_little(arguments, heavy, tmp_path):
     assert loaded & {*heavy, "heliograph.store"} == set()
 
 
+def test_a_server_starts_without_what_few_ask_for(tmp_path):
+    script = """
+import sys
+from typer import Context
+from typer.main import get_command
+from heliograph.cli.main import app
+
+group = get_command(app)
+group.resolve_command(Context(group), ["serve"])
+print(sorted(sys.modules))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    loaded = set(ast.literal_eval(result.stdout))
+    assert "fastapi" in loaded
+    assert (
+        loaded & {"alembic", "limits", "prometheus_client", "pyarrow", "rich", "sqlalchemy"}
+        == set()
+    )
+
+
 def test_models_that_a_server_puts_off_can_all_be_built(tmp_path):
     script = """
 from typer import Context
