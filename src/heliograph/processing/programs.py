@@ -57,7 +57,9 @@ async def run(program: Sequence[str], message: bytes, folder: Path, bounds: Boun
         raise DeliveryError(f"can't be started: {error.strerror}") from error
     try:
         writer = _input(transport)
-        writer.write(message)
+        # It may have ended by now, and uvloop refuses what is written to a pipe that is closed.
+        if not writer.is_closing():
+            writer.write(message)
         writer.close()
         async with asyncio.timeout(bounds.seconds):
             await running.finished.wait()

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from heliograph.errors import DeliveryError
 from heliograph.processing.scripts import Scripts
@@ -58,6 +59,25 @@ async def test_a_script_gets_the_message_and_nothing_of_the_server(folder, monke
 async def test_a_large_message_need_not_be_read(folder):
     script(folder / "deaf", "exit 0")
     assert await scripts(folder).run("deaf", b"x" * (1 << 20)) == ""
+
+
+def test_a_script_may_end_before_its_message_is_written(folder):
+    script(folder / "swift", "echo oh; exit 3")
+
+    async def written_late():
+        loop = asyncio.get_running_loop()
+        start = loop.subprocess_exec
+
+        async def ended(*arguments, **more):
+            transport, running = await start(*arguments, **more)
+            await eventually(transport.get_pipe_transport(0).is_closing)
+            return transport, running
+
+        loop.subprocess_exec = ended
+        return await refused(scripts(folder), "swift")
+
+    # As a server does.
+    assert "status 3: oh" in str(uvloop.run(written_late()))
 
 
 def test_only_scripts_of_the_folder_are_run(folder, tmp_path):
