@@ -62,6 +62,19 @@ def test_each_command_has_the_help_that_the_list_shows(name):
 HEAVY = {"asyncio", "sqlalchemy", "asyncpg", "aiosqlite", "uvicorn", "httpx", "paho"}
 
 
+def modules_of(script, folder):
+    """Return the names of modules that a program of ours prints last."""
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return set(ast.literal_eval(result.stdout.splitlines()[-1]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "heavy"),
     [(["--help"], HEAVY), (["--version"], HEAVY), (["settings"], HEAVY | {"rich"})],
@@ -71,15 +84,7 @@ def test_help_and_settings_load_little(arguments, heavy, tmp_path):
         f"import sys; from heliograph.cli.main import app; app({arguments}, standalone_mode=False);"
         "print(sorted(m for m in sys.modules if m.count('.') == 0 or m == 'heliograph.store'))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    loaded = set(ast.literal_eval(result.stdout.splitlines()[-1]))
+    loaded = modules_of(script, tmp_path)
     assert "heliograph" in loaded
     assert loaded & {*heavy, "heliograph.store"} == set()
 
@@ -95,15 +100,7 @@ group = get_command(app)
 group.resolve_command(Context(group), ["serve"])
 print(sorted(sys.modules))
 """
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    loaded = set(ast.literal_eval(result.stdout))
+    loaded = modules_of(script, tmp_path)
     assert "fastapi" in loaded
     assert (
         loaded & {"alembic", "limits", "prometheus_client", "pyarrow", "rich", "sqlalchemy"}
