@@ -169,7 +169,10 @@ class PackedRepeats:
 
     def _keep(self, chunk: _Chunk, times: StoredIntegers) -> None:
         """Keep the times of a chunk, and forget those that were asked for longest ago."""
-        self._kept[chunk.id, chunk.checksum] = times
+        key = chunk.id, chunk.checksum
+        if key in self._kept:
+            return  # by another who looked for them meanwhile
+        self._kept[key] = times
         self._size += len(times.planes) + _KEPT_EACH
         while self._size > _KEPT_BYTES:
             _, dropped = self._kept.popitem(last=False)
